@@ -1,0 +1,46 @@
+# Each target sets up all it needs in .venv by itself; a second run finds it there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test tiny lint format bench clean
+help:
+	@echo "make demo    filter photographs, learn digits; pictures and a table (two minutes)"
+	@echo "make test    every test"
+	@echo "make tiny    the ten-second test"
+	@echo "make lint    format, lint and types, as the hooks and CI check them"
+	@echo "make format  apply what can be applied"
+	@echo "make bench   training memory of the reference backend, as C_out grows"
+	@echo "make clean   remove .venv and what was drawn"
+
+# --upgrade-strategy and pinned torch: see constraints.txt
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" -c constraints.txt
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m examples.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+tiny: $(READY)
+	$(BIN)/python -m pytest -m tiny
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.memory
+
+clean:
+	rm -rf $(VENV) output .pytest_cache .mypy_cache .ruff_cache .hypothesis

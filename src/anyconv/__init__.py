@@ -1,0 +1,56 @@
+"""AnyConv: write the function of one pixel, get the convolution.
+
+    >>> layer = anyconv.Conv2d(3, 16, 3, anyconv.Formula(lambda x, w: torch.tan(x + w), reduce="prod"))
+
+Names are imported when first used, so that the compiler half (`anyconv.expr`, `.reductions`, `.geometry`, `.plan`)
+can be used, and tested, without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import AnyConvError as AnyConvError
+    from .formula import Formula as Formula
+    from .functional import conv1d as conv1d
+    from .functional import conv2d as conv2d
+    from .functional import conv3d as conv3d
+    from .functional import receptive_fields as receptive_fields
+    from .modules import Conv1d as Conv1d
+    from .modules import Conv2d as Conv2d
+    from .modules import Conv3d as Conv3d
+    from .operands import per_channel as per_channel
+    from .operands import per_filter as per_filter
+    from .operands import per_tap as per_tap
+    from .operands import shared as shared
+    from .tools.explain import explain as explain
+
+_HOME = {
+    "AnyConvError": "errors",
+    "Conv1d": "modules",
+    "Conv2d": "modules",
+    "Conv3d": "modules",
+    "Formula": "formula",
+    "conv1d": "functional",
+    "conv2d": "functional",
+    "conv3d": "functional",
+    "explain": "tools.explain",
+    "per_channel": "operands",
+    "per_filter": "operands",
+    "per_tap": "operands",
+    "receptive_fields": "functional",
+    "shared": "operands",
+}
+__all__ = list(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'anyconv' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,59 @@
+"""The native backend: a sum of ``slope * x + offset`` is torch's own convolution, with ``slope`` as its weight.
+
+The slope may be any expression of the operands; it is evaluated once per call, on tensors of the weight's size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..expr import Expr, evaluate
+from ..plan import Problem
+from ..plan.affine import Line
+from .padding import pad
+from .torch_library import torch_library
+
+_CONV = (F.conv1d, F.conv2d, F.conv3d)
+
+
+def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, line: Line) -> Tensor:
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``, for a problem whose map is ``line``."""
+    geometry = problem.geometry
+    if geometry.mode != "zeros" or geometry.before != geometry.after:
+        x, geometry = pad(x, geometry)
+    conv = _CONV[geometry.dims - 1]
+    weight = _value(line.slope, params, problem, x)
+    has_offset = line.offset.value != 0.0
+    is_mean = problem.formula.reduction.name == "mean"
+    plain = not has_offset and not is_mean
+    y = conv(x, weight, bias if plain else None, geometry.stride, geometry.before, geometry.dilation, geometry.groups)
+    if plain:
+        return y
+    ones = (-1, *(1,) * geometry.dims)
+    if has_offset:
+        y = y + _value(line.offset, params, problem, x).flatten(1).sum(1).reshape(ones)
+    if is_mean:
+        y = y / problem.field
+    return y if bias is None else y + bias.reshape(ones)
+
+
+def _value(expr: Expr, params: dict[str, Tensor], problem: Problem, x: Tensor) -> Tensor:
+    """An expression of the operands as a tensor of the weight's shape."""
+    operands = problem.formula.parameters
+    if expr.op == "var" and operands[str(expr.value)].axes == "ock":
+        return params[str(expr.value)]
+    values = {name: _broadcast(value, operands[name].axes, problem) for name, value in params.items()}
+    value = evaluate(expr, values, torch_library(x.dtype))
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(problem.weight_shape).contiguous()
+
+
+def _broadcast(value: Tensor, axes: str, problem: Problem) -> Tensor:
+    """An operand with the axes of the weight, ``(o, c, *k)``, of extent 1 where it does not vary."""
+    filters, channels, *_ = shape = problem.weight_shape
+    groups, dims = problem.geometry.groups, problem.geometry.dims
+    if axes == "c":  # one value per input channel: the filters of a group see that group's channels
+        value = value.reshape(groups, 1, channels).expand(-1, filters // groups, -1)
+        return value.reshape(filters, channels, *(1,) * dims)
+    return value.reshape([size if axis in axes else 1 for axis, size in zip("oc" + "k" * dims, shape, strict=True)])

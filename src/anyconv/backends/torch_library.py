@@ -1,0 +1,72 @@
+"""torch's function for every operation of the table: the library with which an Expr is evaluated on tensors.
+
+>>> evaluate(parse("maximum(x, 0)"), {"x": x}, torch_library(x.dtype))
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..expr.ops import TABLE
+
+Call = Callable[..., Any]
+
+# these take Python numbers beside tensors, and are quicker (and, for powers, exact) with them
+_WITH_NUMBERS: dict[str, Call] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
+    "pow": operator.pow, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "eq": operator.eq, "ne": operator.ne, "softplus": F.softplus, "leaky_relu": F.leaky_relu, "elu": F.elu,
+    "celu": F.celu, "hardtanh": F.hardtanh, "softshrink": F.softshrink, "hardshrink": F.hardshrink,
+    "threshold": F.threshold, "polygamma": lambda n, x: torch.polygamma(int(n), x),
+}  # fmt: skip
+_NAMED_OTHERWISE: dict[str, Call] = {
+    "clamp_min": lambda x, lo: torch.clamp(x, min=lo),
+    "clamp_max": lambda x, hi: torch.clamp(x, max=hi),
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "floor_divide": lambda x, w: torch.div(x, w, rounding_mode="floor"),  # torch.floor_divide has no gradient
+    "trunc_divide": lambda x, w: torch.div(x, w, rounding_mode="trunc"),
+    "mantissa": lambda x: torch.frexp(x).mantissa,
+    "exponent": lambda x: torch.frexp(x).exponent.to(x.dtype),
+    "xlog1py": torch.special.xlog1py,
+}
+
+
+@functools.cache
+def torch_library(dtype: torch.dtype) -> dict[str, Call]:
+    """Every row of the table as a function of tensors of ``dtype``, conditions and Python numbers."""
+    return {name: _tolerant(name, _function(name, dtype), dtype) for name in TABLE}
+
+
+def _function(name: str, dtype: torch.dtype) -> Call:
+    if name == "real":
+        return lambda condition: condition.to(dtype)
+    named = _WITH_NUMBERS.get(name) or _NAMED_OTHERWISE.get(name)
+    function: Call = named or getattr(torch, name, None) or getattr(F, name)
+    return function
+
+
+def _tolerant(name: str, function: Call, dtype: torch.dtype) -> Call:
+    """``function`` for arguments some of which are Python numbers, as the constants of an Expr are."""
+    takes_numbers = name in _WITH_NUMBERS
+    stays = [param.kind == "number" for param in TABLE[name].params]
+
+    def call(*args: Any) -> Any:
+        like = next((a for a in args if isinstance(a, torch.Tensor)), None)
+        if like is not None and takes_numbers:
+            return function(*args)
+        return function(*(a if stay else _tensor(a, dtype, like) for a, stay in zip(args, stays, strict=True)))
+
+    return call
+
+
+def _tensor(value: Any, dtype: torch.dtype, like: torch.Tensor | None) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    kind = torch.bool if isinstance(value, bool) else dtype
+    return torch.tensor(value, dtype=kind, device=None if like is None else like.device)

@@ -1,0 +1,72 @@
+"""choose: which backend computes a problem, and why.
+
+>>> choose(problem, "auto").backend
+'native'
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from ..errors import BackendError, DtypeError
+from ..expr import Expr
+from .affine import Line, affine
+from .problem import Problem
+
+BACKENDS = ("auto", "native", "reference")
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A backend, the reason for it, and, where it is native, the line whose slope is the weight."""
+
+    backend: str
+    reason: str
+    line: Line | None = None
+
+
+@functools.lru_cache(maxsize=1024)
+def choose(problem: Problem, backend: str = "auto") -> Plan:
+    """The plan for a problem.
+
+    Raises:
+        BackendError: the backend is unknown, or cannot do it; with the reason.
+        DtypeError: no backend does this formula in this dtype.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    line, reason = _native(problem)
+    if line is not None and backend != "reference":
+        return Plan("native", reason, line)
+    if backend == "native":
+        raise BackendError(
+            f"the native backend cannot compute {problem.formula}: {reason}", way_out="Use backend='auto'."
+        )
+    if problem.dtype not in FLOATS:
+        raise DtypeError(
+            f"`x` has dtype {problem.dtype}; {problem.formula} is computed in {', '.join(FLOATS)}",
+            way_out="Convert it: `x.float()`.",
+        )
+    return Plan("reference", reason if line is None else "asked for")
+
+
+def _native(problem: Problem) -> tuple[Line | None, str]:
+    formula, geometry = problem.formula, problem.geometry
+    if formula.reduction.name not in ("sum", "mean"):
+        return None, f"it reduces by {formula.reduction.name}, an ordinary convolution by sum"
+    line = affine(formula.expr, formula.pixel)
+    if line is None:
+        return None, f"its map is not linear in {formula.pixel}"
+    if geometry.mode == "skip":
+        return None, "padding_mode='skip' leaves taps out"
+    if problem.dtype not in FLOATS and not _is_weight(line, problem):
+        return None, f"in {problem.dtype} only the plain product is native"
+    return line, f"a sum of {line.slope} * {formula.pixel} is an ordinary convolution"
+
+
+def _is_weight(line: Line, problem: Problem) -> bool:
+    slope: Expr = line.slope
+    plain = slope.op == "var" and problem.formula.parameters[str(slope.value)].axes == "ock"
+    return plain and line.offset.value == 0.0 and problem.formula.reduction.name == "sum"

@@ -1,0 +1,35 @@
+"""Problem: everything that decides how a convolution is computed, and no tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..formula import Formula
+from ..geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A formula on a geometry, with the channels, the dtype and the device of the tensors.
+
+    Args:
+        dtype: as torch prints it, without ``torch.``: ``"float32"``.
+        device: the device's type: ``"cpu"``, ``"cuda"``.
+    """
+
+    formula: Formula
+    geometry: Geometry
+    in_channels: int
+    out_channels: int
+    dtype: str
+    device: str
+
+    @property
+    def field(self) -> int:
+        """Values in one receptive field: channels of a group times taps."""
+        return self.in_channels // self.geometry.groups * self.geometry.taps
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of an operand that varies along every axis."""
+        return (self.out_channels, self.in_channels // self.geometry.groups, *self.geometry.kernel)

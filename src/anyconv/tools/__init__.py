@@ -1,0 +1,1 @@
+"""For looking at formulas and layers: nothing here is needed to compute."""

@@ -1,0 +1,112 @@
+"""explain: every stage of a formula or a layer as text."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..errors import ShapeError
+from ..expr import Expr, differentiate
+from ..expr.expr import statements
+from ..formula import Formula
+from ..functional import AnyFormula
+from ..modules import _ConvNd
+from ..plan import Problem, choose
+
+_INDENT = 12
+
+
+def explain(layer_or_formula: _ConvNd | AnyFormula, x_shape: tuple[int, ...] | None = None) -> str:
+    """What will be computed, and how.
+
+        >>> print(explain(Conv2d(3, 16, 3, Formula(tangent, reduce="prod"), padding=1), (8, 3, 32, 32)))
+        map         tangent(x, w) = tan(x + w)
+                    model.py:3
+                    def tangent(x, w):
+        d/dx        t0 = tan(x + w)
+                    1 + t0 * t0
+        ...
+
+    Args:
+        layer_or_formula: a layer, a :class:`Formula`, or a function that could be one.
+        x_shape: the shape of an input, for a layer: adds sites, evaluations and bytes.
+
+    Returns:
+        A text of one row per stage.
+
+    Raises:
+        ShapeError: ``x_shape`` does not fit the layer, or is given without one.
+    """
+    if isinstance(layer_or_formula, _ConvNd):
+        rows = [*_formula_rows(layer_or_formula.formula), *_layer_rows(layer_or_formula, x_shape)]
+    elif x_shape is None:
+        rows = _formula_rows(Formula.of(layer_or_formula))
+    else:
+        raise ShapeError(
+            f"`x_shape` is {x_shape}, but a formula alone has no geometry",
+            way_out="Explain a layer: anyconv.Conv2d(C_in, C_out, kernel_size, formula).",
+        )
+    return "\n".join(f"{name:<{_INDENT}}{line}" for title, lines in rows for name, line in _numbered(title, lines))
+
+
+def _numbered(title: str, lines: list[str]) -> list[tuple[str, str]]:
+    return [(title if i == 0 else "", line) for i, line in enumerate(lines)]
+
+
+def _text(expr: Expr) -> list[str]:
+    return [f"{name} = {text}" if name else text for name, text in statements(expr)]
+
+
+def _formula_rows(formula: Formula) -> list[tuple[str, list[str]]]:
+    arguments = ", ".join([formula.pixel, *formula.parameters])
+    first, *rest = _text(formula.expr)
+    rows = [("map", [f"{formula.name or 'map'}({arguments}) = {first}", *rest, *formula.where.splitlines()])]
+    rows += [(f"d/d{name}", _text(differentiate(formula.expr, name))) for name in (formula.pixel, *formula.parameters)]
+    if formula.parameters:
+        rows.append(("operands", [f"{name}: {operand}" for name, operand in formula.parameters.items()]))
+    r = formula.reduction
+    reduce = [
+        f"{r.name} of v, with state ({', '.join(r.state)})",
+        f"identity  {', '.join(r.identity)}",
+        *(f"step      {part} <- {text}" for part, text in zip(r.state, r.step, strict=True)),
+        f"result    {r.result}",
+        f"adjoint   {r.adjoint}",
+    ]
+    return [*rows, ("reduce", reduce)]
+
+
+def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:
+    g = layer.geometry
+    like = next(layer.parameters(), torch.empty(0))
+    dtype = str(like.dtype).removeprefix("torch.")
+    problem = Problem(layer.formula, g, layer.in_channels, layer.out_channels, dtype, like.device.type)
+    plan = choose(problem, layer.backend)
+    padding = f"padding {g.before} before, {g.after} after ({g.mode})"
+    channels = layer.in_channels // g.groups
+    geometry = [
+        f"{g.dims}-d, kernel {g.kernel}, stride {g.stride}, {padding}, dilation {g.dilation}, groups {g.groups}",
+        f"{g.taps} taps x {channels} channels = {problem.field} values in a receptive field",
+    ]
+    rows = [("geometry", geometry), ("backend", [f"{plan.backend}: {plan.reason}", f"{dtype} on {like.device.type}"])]
+    if x_shape is not None:
+        rows.append(("work", _work(layer, problem, tuple(x_shape), like.dtype.itemsize)))
+    return rows
+
+
+def _work(layer: _ConvNd, problem: Problem, shape: tuple[int, ...], itemsize: int) -> list[str]:
+    g = layer.geometry
+    if len(shape) not in (g.dims + 1, g.dims + 2) or shape[-g.dims - 1] != layer.in_channels:
+        raise ShapeError(f"`x_shape` must be (N, {layer.in_channels}, *size) with {g.dims} spatial axes, got {shape}")
+    batch = shape[: -g.dims - 1]
+    y_shape = (*batch, layer.out_channels, *g.sites(shape[-g.dims :]))
+    outputs = math.prod(y_shape)
+    parameters = sum(p.numel() for p in layer.parameters())
+    sizes = {"x": math.prod(shape), "y": outputs, "parameters": parameters}
+    if saved := len(problem.formula.reduction.saved):
+        sizes["reduced states, kept for the backward pass"] = saved * outputs
+    return [
+        f"x {shape} -> y {y_shape}",
+        f"{outputs * problem.field:,} evaluations of the map forward",
+        *(f"{count * itemsize:,} bytes of {what}" for what, count in sizes.items()),
+    ]
