@@ -143,7 +143,7 @@ ROWS = (
     _row("polygamma", "n=1 x", "", "polygamma(n + 1, x)", sample=POSITIVE),
     # activations
     _row("sigmoid", "x", "y * (1 - y)", also="expit"),
-    _row("logit", "x", "where((x < 0) | (x > 1), nan, 1 / (x * (1 - x)))", sample=(0.1, 0.9)),
+    _row("logit", "x", "where((x < 0) | (x > 1), nan, where(x == 0, inf, 1 / (x * (1 - x))))", sample=(0.1, 0.9)),
     _row("logsigmoid", "x", "z = exp(-abs(x)); where(x < 0, 1 - z / (1 + z), z / (1 + z))"),
     _row("softplus", "x beta=1 threshold=20", "z = exp(x * beta); where(x * beta > threshold, 1, z / (z + 1))", "", ""),
     _row("relu", "x", "where(x <= 0, 0, 1)"),

@@ -20,12 +20,20 @@ from .verify import kind
 
 ALIASES = {alias: row.name for row in TABLE.values() for alias in row.aliases} | {
     "log_sigmoid": "logsigmoid",
+    "_threshold": "threshold",
     "clip": "clamp",
     "__and__": "logical_and",
     "__or__": "logical_or",
     "__xor__": "logical_xor",
 }
-_POSITION = {"input": 0, "self": 0, "other": 1, "exponent": 1, "end": 1, "weight": -1, "tensor1": 1, "tensor2": 2}
+_TENSORS = (
+    "other",
+    "exponent",
+    "end",
+    "weight",
+    "tensor1",
+    "tensor2",
+)  # torch's names for its second, third ... tensor
 SAME = {"clone", "contiguous"}  # what leaves a single number as it is
 ZERO, ONE = const(0.0), const(1.0)
 PIXEL_DTYPE = "the dtype of the pixel"  # what `x.dtype` is while a map is traced
@@ -76,6 +84,9 @@ def in_place(name: str, instead: str) -> TraceError:
 def spell(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The expression that ``name(*args, **kwargs)`` means; tensors are Exprs already, the rest is as given."""
     name = ALIASES.get(name, name)
+    if "input" in kwargs:
+        args = (kwargs.pop("input"), *args)
+    args += tuple(kwargs.pop(key) for key in _TENSORS if key in kwargs)
     if kwargs.pop("inplace", None) in (True, const(True)):
         raise in_place(f"{name}(..., inplace=True)", f"{name}(...)")
     if kwargs.get("out") is not None:
@@ -104,13 +115,12 @@ def _bind(op: str, params: tuple[Param, ...], args: tuple[Any, ...], kwargs: dic
     names = [param.name for param in params]
     values: dict[str, Any] = dict(zip(names, args, strict=False))
     for key, value in kwargs.items():
-        name = key if key in names else names[_POSITION[key]] if key in _POSITION else None
-        if name is None or name in values or len(args) > len(names):
+        if key not in names or key in values:
             raise TraceError(
                 f"`{op}` got the argument {key}={_show(value)}, which a map cannot use", where=user_line(),
                 way_out=f"Its arguments are ({', '.join(names)}).",
             )  # fmt: skip
-        values[name] = value
+        values[key] = value
     missing = [p.name for p in params if p.name not in values and p.default is None]
     if missing or len(args) > len(names):
         raise TraceError(
@@ -232,6 +242,8 @@ def _logit(x: Expr, eps: Expr | None = None) -> Expr:
 
 
 def _where(condition: Expr, x: Expr, w: Expr) -> Expr:
+    if kind(condition) == "real" and kind(x) == "bool":
+        condition, x = x, condition  # the method: `x.where(condition, w)`
     if _both_bool(x, w):
         return apply("logical_or", call("logical_and", condition, x),
                      apply("logical_and", call("logical_not", condition), w))  # fmt: skip

@@ -20,6 +20,7 @@ from .reduction import Reduction
 Library = Mapping[str, Callable[..., Any]]
 State = tuple[float, ...]
 EPSILON = 2.0**-52
+MODERATE = 1e4  # beyond it a difference of two results is all rounding
 
 
 class LawError(AnyConvError, ArithmeticError):
@@ -65,8 +66,8 @@ def check_laws(r: Reduction, library: Library, samples: Sequence[Sequence[float]
             left = merge(r, merge(r, a, b, library), c, library)
             right = merge(r, a, merge(r, b, c, library), library)
             _agree(r, "associativity", values, got=result(r, left, library), want=result(r, right, library))
-        for i, v in enumerate(values):
-            if math.isfinite(v) and math.isfinite(want):
+        if all(abs(v) < MODERATE for v in values) and abs(want) < MODERATE:
+            for i in range(len(values)):
                 _adjoint(r, values, i, library)
 
 

@@ -1,0 +1,201 @@
+"""The language of maps: text and back, simplify, differentiate, hash-consing."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import strategies
+import torch
+from checks import assert_identical
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anyconv.backends.torch_library import torch_library
+from anyconv.errors import ExprError
+from anyconv.expr import differentiate, evaluate, parse, simplify
+from anyconv.expr.evaluate import PLAIN
+from anyconv.expr.expr import MAX_DEPTH, apply, const, var
+from anyconv.expr.simplify import RULES
+from anyconv.expr.trace import trace
+
+POINTS = [0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e30, math.inf, -math.inf, math.nan]
+X, W = (t.flatten() for t in torch.meshgrid(*[torch.tensor(POINTS, dtype=torch.float64)] * 2, indexing="ij"))
+SMOOTH = {"add", "sub", "mul", "div", "neg", "sin", "cos", "tanh", "atan", "sigmoid", "exp", "sqrt", "log1p", "abs",
+          "maximum", "where", "lt", "silu", "hypot", "pow", "real", "logical_and", "square", "softplus"}  # fmt: skip
+
+
+def value(expr, x=X, w=W):
+    y = evaluate(expr, {"x": x, "w": w}, torch_library(x.dtype))
+    return torch.as_tensor(y, dtype=x.dtype).expand(x.shape)
+
+
+@given(strategies.exprs())
+def test_text_parses_back_to_the_same_object(expr):
+    assert parse(str(expr)) is expr
+
+
+@given(strategies.exprs())
+def test_simplify_keeps_every_value_to_the_last_bit(expr):
+    assert_identical(value(simplify(expr)), value(expr))
+
+
+@given(strategies.exprs())
+def test_simplify_is_idempotent(expr):
+    assert simplify(simplify(expr)) is simplify(expr)
+
+
+@pytest.mark.parametrize(("before", "after"), RULES)
+def test_each_rule_keeps_every_value(before, after):
+    for condition in (True, False):
+        env = {"a": X, "b": W, "c": torch.full(X.shape, condition)}
+        from anyconv.expr.parse import read
+
+        library = torch_library(torch.float64)
+        got, want = (torch.as_tensor(evaluate(read(text), env, library)).expand(X.shape) for text in (after, before))
+        assert_identical(got.double(), want.double())
+
+
+@given(strategies.exprs(ops=SMOOTH), st.integers(0, 2**31))
+def test_derivative_agrees_with_autograd(expr, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, w = torch.rand(2, 16, dtype=torch.float64, generator=generator) * 2 + 0.2
+    want, single = (_autograd(expr, x.to(dtype), w.to(dtype)).double() for dtype in (torch.float64, torch.float32))
+    got = value(differentiate(expr, "x"), x, w)
+    # float32's own error says how ill-conditioned the point is; float64's may be that much smaller, and not more
+    eps64, eps32 = torch.finfo(torch.float64).eps, torch.finfo(torch.float32).eps
+    allowed = 64 * ((single - want).abs() * eps64 / eps32 + eps64 * (1 + want.abs()))
+    fair = want.isfinite() & single.isfinite()
+    assert ((got - want).abs() <= allowed)[fair].all()
+
+
+def _autograd(expr, x, w):
+    x = x.clone().requires_grad_()
+    y = value(expr, x, w)
+    return torch.autograd.grad(y.sum(), x, allow_unused=True, materialize_grads=True)[0] if y.requires_grad else x * 0
+
+
+def test_differentiate_selects_instead_of_weighing():
+    """A pole of the branch not taken stays out, where autograd's 0 * inf would be NaN."""
+    slope = differentiate(parse("where(x > 0, sqrt(x), 0)"), "x")
+    assert evaluate(slope, {"x": -1.0}, {**PLAIN, "sqrt": lambda a: math.nan}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "slope"),
+    [
+        ("x * w", "x", "w"),
+        ("tan(x + w)", "w", "t0 = tan(x + w); 1 + t0 * t0"),
+        ("-abs(x - w)", "x", "-sign(x - w)"),
+        ("-abs(x - w)", "w", "sign(x - w)"),
+        ("x ** 3", "x", "3 * (x * x)"),
+        ("floor(x) + w", "x", "0"),
+        ("where(x > w, x * x, w)", "x", "where(x > w, x + x, 0)"),
+        ("2.5", "x", "0"),
+        ("real(x > 0) * w", "x", "0"),
+        ("x * exp(x)", "x", "t0 = exp(x); t0 + x * t0"),
+    ],
+)
+def test_derivatives_read_well(text, name, slope):
+    assert str(differentiate(parse(text), name)) == slope
+
+
+@pytest.mark.parametrize(
+    ("text", "simple"),
+    [
+        ("x * 1 - -w", "x + w"),
+        ("(2 * 3) * x", "6 * x"),
+        ("x + 0", "x + 0"),
+        ("x * 0", "x * 0"),
+        ("--x", "x"),
+        ("x ** 2 / 1", "x * x"),
+        ("where(1 < 2, x, w)", "x"),
+        ("0 / 0 * x", "nan * x"),
+        ("1 / 0 - x", "inf - x"),
+        ("(-x) ** -2", "1 / (x * x)"),
+    ],
+)
+def test_simplify(text, simple):
+    assert str(simplify(parse(text))) == simple
+
+
+def test_equal_expressions_are_one_object():
+    assert parse("tan(x + w)") is apply("tan", apply("add", var("x"), var("w")))
+    assert const(0.0) is not const(-0.0)
+    assert const(True) is not const(1.0)
+    assert const(math.nan) is const(math.nan)
+    expr = parse("t0 = x * w; t0 * exp(t0)")
+    assert pickle.loads(pickle.dumps(expr)) is copy.deepcopy(expr) is copy.copy(expr) is expr
+
+
+def test_text_shows_sharing_and_avoids_the_users_names():
+    a = apply("mul", var("t0"), var("t1"))
+    assert str(apply("add", a, a)) == "t2 = t0 * t1; t2 + t2"
+
+
+def test_a_shared_chain_is_no_exponential_text():
+    expr = var("x")
+    for _ in range(200):
+        expr = apply("mul", expr, expr)
+    assert len(str(expr)) < 5000
+    assert parse(str(expr)) is expr
+    assert len(differentiate(expr, "x").nodes()) < 1000
+
+
+def test_deep_nests_are_written_and_read():
+    expr = var("x")
+    for _ in range(20 * MAX_DEPTH):
+        expr = apply("sin", apply("neg", expr))
+    assert parse(str(expr)) is expr
+    assert simplify(expr) is expr
+
+
+def test_long_loops_trace():
+    def horner(x, w):
+        y = x
+        for _ in range(3000):
+            y = y * x + w
+        return y
+
+    assert len(trace(horner, ("x", "w")).nodes()) == 6002
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x +", "cannot read 'x +' as a map"),
+        ("", "the text of a map ends with an expression, got ''"),
+        ("import os", "the text of a map ends with an expression, got 'import os'"),
+        ("__import__('os')", "`__import__(...)` is no operation of the table, in \"__import__('os')\""),
+        ("x.real", "`x.real` is outside the grammar of maps, in 'x.real'"),
+        ("x[0]", "`x[0]` is outside the grammar of maps, in 'x[0]'"),
+        ("lambda: 0", "`lambda: 0` is outside the grammar of maps, in 'lambda: 0'"),
+        ("'text'", "`'text'` is outside the grammar of maps, in \"'text'\""),
+        ("x < w < 1", "`x < w < 1` is outside the grammar of maps, in 'x < w < 1'"),
+        ("tan(x, k=1)", "`tan(...)` is no operation of the table, in 'tan(x, k=1)'"),
+        ("x; w", "only `name = value` may stand before the last `;`, in 'x; w'"),
+        ("tan(x, w)", "`tan` takes 1 arguments, got 2 in `tan(x, w)`"),
+        ("where(x, 1, 2)", "`c` of `where` must be bool, got `x`"),
+        ("leaky_relu(x, w)", "`negative_slope` of `leaky_relu` must be a number, got `w`"),
+        ("(x > 0) + 1", "`x` of `add` must be real, got `x > 0`"),
+        ("(" * 300 + "x" + ")" * 300, "cannot read"),
+        ("x @ w", "`x @ w` is outside the grammar of maps, in 'x @ w'"),
+        ("1j * x", "`1j` is outside the grammar of maps, in '1j * x'"),
+    ],
+)
+def test_the_grammar_is_closed(text, message):
+    with pytest.raises(ExprError) as error:
+        parse(text)
+    assert str(error.value).startswith(message)
+
+
+def test_evaluate_names_what_a_library_lacks():
+    with pytest.raises(ExprError, match="this library has no `tan`"):
+        evaluate(parse("tan(x)"), {"x": 1.0}, PLAIN)
+
+
+@given(strategies.functions())
+def test_tracing_keeps_the_meaning_to_the_last_bit(function):
+    x, w = torch.randn(2, 32, dtype=torch.float64)
+    want = torch.as_tensor(function(x, w)).double().expand(32)
+    assert_identical(value(trace(function, ("x", "w")), x, w).contiguous(), want)
