@@ -35,15 +35,17 @@ def assert_near(got: Tensor, gold: Tensor, *, terms: int = 1) -> None:
     assert not wrong.any(), f"beyond {bound:.3g} at {int(wrong.sum())} of {gold.numel()}, {_first(got, gold, wrong)}"
 
 
-def assert_as_good_as(got: Tensor, plain: Tensor, gold: Tensor) -> None:
-    """``got`` is at most twice as far from the float64 ``gold`` as the ``plain`` computation in ``got``'s own dtype."""
+def assert_as_good_as(got: Tensor, plain: Tensor, gold: Tensor, *, scale: float) -> None:
+    """``got`` is at most twice as far from the float64 ``gold`` as the ``plain`` computation in ``got``'s own dtype.
+
+    Both errors are relative to ``scale``, the size of the numbers that were summed.
+    """
     assert got.dtype == plain.dtype, f"dtype {got.dtype}, want {plain.dtype}"
     assert got.shape == gold.shape, f"shape {tuple(got.shape)}, want {tuple(gold.shape)}"
-    scale = gold.abs().max().clamp(min=1e-30)
     floor = (plain.double() - gold).abs().max() / scale
     error = (got.double() - gold).abs().max() / scale
     bound = 2 * floor + 2 * torch.finfo(got.dtype).eps
-    assert error <= bound, f"error {error:.3g} of the largest value, {bound:.3g} allowed"
+    assert error <= bound, f"error {error:.3g} of the scale, {bound:.3g} allowed"
 
 
 def _first(got: Tensor, want: Tensor, wrong: Tensor) -> str:

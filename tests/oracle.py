@@ -4,6 +4,7 @@ It shares no code with the library: index arithmetic, padding, operands and redu
 """
 
 import itertools
+import math
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ REDUCE = {
     "min": lambda v: v.amin(-1),
     "logsumexp": lambda v: v.logsumexp(-1),
 }
+
+
+EMPTY = {"sum": 0.0, "mean": math.nan, "prod": 1.0, "max": -math.inf, "min": math.inf, "logsumexp": -math.inf}
 
 
 def convolve(
@@ -39,7 +43,8 @@ def convolve(
         v = function(field, *(p[..., seen] if p.shape[-1] > 1 else p for p in operands))
         full = (*shape[:2], out_channels // groups, *shape[3:])
         v = torch.as_tensor(v).to(x.dtype).expand(full).flatten(-2)
-        columns.append(REDUCE[reduce](v).flatten(1))
+        y = REDUCE[reduce](v) if seen else torch.full(full[:3], EMPTY[reduce], dtype=x.dtype)
+        columns.append(y.flatten(1))
     return torch.stack(columns, -1).reshape(x.shape[0], out_channels, *sites)
 
 

@@ -61,7 +61,7 @@ def _native(problem: Problem) -> tuple[Line | None, str]:
         return None, f"its map is not linear in {formula.pixel}"
     if geometry.mode == "skip":
         return None, "padding_mode='skip' leaves taps out"
-    if problem.dtype not in FLOATS and not _is_weight(line, problem):
+    if problem.dtype == "bool" or (problem.dtype not in FLOATS and not _is_weight(line, problem)):
         return None, f"in {problem.dtype} only the plain product is native"
     return line, f"a sum of {line.slope} * {formula.pixel} is an ordinary convolution"
 
