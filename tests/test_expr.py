@@ -16,6 +16,7 @@ from anyconv.errors import ExprError
 from anyconv.expr import differentiate, evaluate, parse, simplify
 from anyconv.expr.evaluate import PLAIN
 from anyconv.expr.expr import MAX_DEPTH, apply, const, var
+from anyconv.expr.parse import read
 from anyconv.expr.simplify import RULES
 from anyconv.expr.trace import trace
 
@@ -49,8 +50,6 @@ def test_simplify_is_idempotent(expr):
 def test_each_rule_keeps_every_value(before, after):
     for condition in (True, False):
         env = {"a": X, "b": W, "c": torch.full(X.shape, condition)}
-        from anyconv.expr.parse import read
-
         library = torch_library(torch.float64)
         got, want = (torch.as_tensor(evaluate(read(text), env, library)).expand(X.shape) for text in (after, before))
         assert_identical(got.double(), want.double())

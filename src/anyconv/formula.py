@@ -52,7 +52,10 @@ class Formula:
 
     def __post_init__(self) -> None:
         if not callable(self.map):
-            raise FormulaError(f"`map` must be a function of a pixel and its operands, got {self.map!r}")
+            raise FormulaError(
+                f"`map` must be a function of a pixel and its operands, got {self.map!r}",
+                way_out="For example `lambda x, w: torch.tan(x + w)`.",
+            )
         pixel, *names = _argument_names(self.map, self.operands or {})
         operands = _checked(self.operands or {}, names, self.map)
         parameters = {name: operands.get(name, Operand()) for name in names}
@@ -89,6 +92,12 @@ class Formula:
         """Where the map stands in the user's files, or nothing."""
         return home(self.map)
 
+    def __deepcopy__(self, memo: object) -> Formula:
+        return self  # as a copied layer needs: its map may be a method of the layer that is being copied
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.map, self.reduce, dict(self.operands or {}), self.name))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Formula) and self._key == other._key  # type: ignore[attr-defined]
 
@@ -102,6 +111,12 @@ class Formula:
 
     def __repr__(self) -> str:
         return f"Formula({self})"
+
+
+def _rebuild(
+    map: Callable[..., Any], reduce: str | Reduction, operands: dict[str, Operand], name: str | None
+) -> Formula:
+    return Formula(map, reduce, operands=operands, name=name)
 
 
 def _argument_names(function: Callable[..., Any], declared: Mapping[str, Operand]) -> list[str]:
@@ -129,7 +144,10 @@ def _argument_names(function: Callable[..., Any], declared: Mapping[str, Operand
     if not names:
         raise FormulaError(f"the map `{label(function)}` takes no pixel", way_out="Its first argument is the pixel.")
     if taken := sorted(RESERVED.intersection(names)):
-        raise FormulaError(f"`{taken[0]}` is a number in the language of maps and no name for an argument")
+        raise FormulaError(
+            f"`{taken[0]}` is a number in the language of maps and no name for an argument",
+            way_out="Give the argument another name.",
+        )
     return names
 
 

@@ -205,7 +205,7 @@ def _sizes(params: dict[str, Tensor], formula: Formula, dims: int) -> tuple[tupl
 
 def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise DtypeError(f"`{name}` must be a tensor, got {value!r}")
+        raise DtypeError(f"`{name}` must be a tensor, got {value!r}", way_out="Write `torch.as_tensor(...)`.")
 
 
 def _check_input(x: Tensor, geometry: Geometry) -> None:
@@ -222,7 +222,8 @@ def _check_params(x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, 
     c_in, c_out = problem.in_channels, problem.out_channels
     if c_in % groups or c_out % groups or c_out < groups:
         raise ShapeError(
-            f"`groups` ({groups}) must divide the channels of `x` ({c_in}) and the number of filters ({c_out})"
+            f"`groups` ({groups}) must divide the channels of `x` ({c_in}) and the number of filters ({c_out})",
+            way_out="A weight per tap has shape (C_out, C_in / groups, *kernel).",
         )
     tensors = {**params, **({} if bias is None else {"bias": bias})}
     for name, value in tensors.items():

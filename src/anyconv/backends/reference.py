@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..errors import BackendError
 from ..expr import evaluate
 from ..expr.evaluate import evaluate_all
 from ..formula import Formula
@@ -110,7 +110,8 @@ class _Call:
     def map(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """The mapped values of one block, broadcast where the map does not see an axis."""
         v = evaluate(self.formula.expr, {self.formula.pixel: x, **params}, self.library)
-        shape = [max(extents) for extents in zip(x.shape, *(p.shape for p in params.values()), strict=True)]
+        extents = zip(x.shape, *(p.shape for p in params.values()), strict=True)
+        shape = [next((e for e in axis if e != 1), 1) for axis in extents]
         return torch.as_tensor(v, dtype=self.compute, device=x.device).expand(shape)
 
     def fold(self, v: Tensor) -> tuple[Tensor, ...]:
@@ -146,8 +147,13 @@ class _Reference(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise BackendError(
+                f"{ctx.call.formula} was differentiated with create_graph=True, and the reference backend differentiates "
+                f"only once",
+                way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
+            )
         call, count = ctx.call, 1 + len(ctx.call.formula.parameters)
         tensors, state = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         return None, *_gradients(call, tensors, state, grad, ctx.needs_input_grad[1:])

@@ -89,7 +89,7 @@ def spell(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     args += tuple(kwargs.pop(key) for key in _TENSORS if key in kwargs)
     if kwargs.pop("inplace", None) in (True, const(True)):
         raise in_place(f"{name}(..., inplace=True)", f"{name}(...)")
-    if kwargs.get("out") is not None:
+    if kwargs.pop("out", None) is not None:
         raise in_place(f"{name}(..., out=...)", f"{name}(...)")
     if name in SAME:
         return args[0]
@@ -196,7 +196,10 @@ def _neg(x: Expr) -> Expr:
 def _div(x: Expr, w: Expr, *, rounding_mode: str | None = None) -> Expr:
     ops = {None: "div", "floor": "floor_divide", "trunc": "trunc_divide"}
     if rounding_mode not in ops:
-        raise TraceError(f"rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}", where=user_line())
+        raise TraceError(
+            f"`rounding_mode` of div must be None, 'floor' or 'trunc', got {rounding_mode!r}", where=user_line(),
+            way_out="Write one of the three.",
+        )  # fmt: skip
     return call(ops[rounding_mode], x, w)
 
 

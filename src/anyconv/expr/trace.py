@@ -37,9 +37,15 @@ def trace(function: Function, names: Sequence[str]) -> Expr:
         where = _line_of(error.__traceback__)
         raise TraceError(
             f"the map `{label(function)}` raised {type(error).__name__}: {error}", where=where,
-            way_out=_advice(where, "The map was called once, with a tracer in place of each tensor."),
+            way_out=_advice(where, _about(error)),
         ) from error  # fmt: skip
     return verify(as_real(_result(function, result)))
+
+
+def _about(error: Exception) -> str:
+    if "must be Tensor, not" in str(error):
+        return "torch wants a tensor there too: write `torch.full_like(x, number)`, or `clamp` for a bound."
+    return "The map was called once, with a tracer in place of each tensor."
 
 
 def label(function: Function) -> str:
@@ -84,9 +90,16 @@ def _lift(value: Any) -> Any:
         try:
             return const(float(value))
         except OverflowError:
-            raise TraceError(f"the number {value} is too large for a float", where=user_line()) from None
+            raise TraceError(
+                f"a number of {len(str(value))} digits is too large for a float",
+                where=user_line(),
+                way_out="The largest float64 is 1.8e308.",
+            ) from None
     if isinstance(value, numbers.Complex):
-        raise TraceError(f"the complex number {value} meets a pixel; a map is real", where=user_line())
+        raise TraceError(
+            f"the complex number {value} meets a pixel; a map is real", where=user_line(),
+            way_out="Write its real and imaginary part as two formulas.",
+        )  # fmt: skip
     if hasattr(type(value), "__torch_function__") or type(value).__module__ == "numpy":
         raise _captured(value)
     return value

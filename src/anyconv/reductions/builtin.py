@@ -89,5 +89,5 @@ def reduction(reduce: str | Reduction) -> Reduction:
     if isinstance(reduce, Reduction):
         return reduce
     if not isinstance(reduce, str) or reduce not in BUILTIN:
-        raise FormulaError(f"`reduce` must be one of {', '.join(BUILTIN)}, got {reduce!r}")
+        raise FormulaError(f"`reduce` is {reduce!r}", way_out=f"It must be one of {', '.join(BUILTIN)}.")
     return BUILTIN[reduce]

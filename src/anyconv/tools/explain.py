@@ -60,8 +60,10 @@ def _text(expr: Expr) -> list[str]:
 
 def _formula_rows(formula: Formula) -> list[tuple[str, list[str]]]:
     arguments = ", ".join([formula.pixel, *formula.parameters])
-    first, *rest = _text(formula.expr)
-    rows = [("map", [f"{formula.name or 'map'}({arguments}) = {first}", *rest, *formula.where.splitlines()])]
+    called = f"{formula.name or 'map'}({arguments})"
+    text = _text(formula.expr)
+    shown = [f"{called} = {text[0]}"] if len(text) == 1 else [called, *text]
+    rows = [("map", [*shown, *formula.where.splitlines()])]
     rows += [(f"d/d{name}", _text(differentiate(formula.expr, name))) for name in (formula.pixel, *formula.parameters)]
     if formula.parameters:
         rows.append(("operands", [f"{name}: {operand}" for name, operand in formula.parameters.items()]))
@@ -69,11 +71,17 @@ def _formula_rows(formula: Formula) -> list[tuple[str, list[str]]]:
     reduce = [
         f"{r.name} of v, with state ({', '.join(r.state)})",
         f"identity  {', '.join(r.identity)}",
-        *(f"step      {part} <- {text}" for part, text in zip(r.state, r.step, strict=True)),
-        f"result    {r.result}",
-        f"adjoint   {r.adjoint}",
+        *(line for part, text in zip(r.state, r.step, strict=True) for line in _field(f"{part} <-", text)),
+        *_field("result", r.result),
+        *_field("adjoint", r.adjoint),
     ]
     return [*rows, ("reduce", reduce)]
+
+
+def _field(name: str, text: str) -> list[str]:
+    """A text of a reduction, a statement on each line."""
+    first, *rest = text.split("; ")
+    return [f"{name:<10}{first}", *(f"{'':<10}{line}" for line in rest)]
 
 
 def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,38 @@
+"""Golden texts: what explain shows. Rewrite them with --update-golden, and read the difference."""
+
+import torch
+
+import anyconv
+from anyconv import Formula
+
+
+def tangent(x, w):
+    return torch.tan(x + w)
+
+
+def without_paths(text):
+    return "\n".join(line for line in text.splitlines() if ".py:" not in line)
+
+
+def test_explain_a_layer(golden):
+    layer = anyconv.Conv2d(3, 16, 3, Formula(tangent, reduce="prod"), padding=1)
+    golden("explain_tangent", without_paths(anyconv.explain(layer, (8, 3, 32, 32))))
+
+
+def test_explain_a_native_layer(golden):
+    layer = anyconv.Conv1d(
+        4, 8, 5, lambda x, w, b: w * x / 2 + b, groups=2, dtype=torch.bfloat16, padding_mode="circular"
+    )
+    golden("explain_native", without_paths(anyconv.explain(layer, (4, 100))))
+
+
+def test_explain_a_formula(golden):
+    formula = Formula(
+        lambda x, w, p: torch.where(x > w, (x - w) ** p, torch.expm1(x - w)), "logsumexp", name="kinked",
+        operands={"p": anyconv.per_filter()},
+    )  # fmt: skip
+    golden("explain_formula", without_paths(anyconv.explain(formula)))
+
+
+def test_explain_shows_where_the_map_stands():
+    assert f"{__file__}:" in anyconv.explain(tangent)
