@@ -150,8 +150,7 @@ class _Reference(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError(
-                f"{ctx.call.formula} was differentiated with create_graph=True, and the reference backend differentiates "
-                f"only once",
+                f"{ctx.call.formula}: create_graph=True, but the reference backend differentiates only once",
                 way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
             )
         call, count = ctx.call, 1 + len(ctx.call.formula.parameters)
