@@ -1,0 +1,1 @@
+"""Programs that measure; each checks its numbers before it prints them."""

@@ -1,0 +1,1 @@
+"""Programs that use anyconv as anyone would."""
