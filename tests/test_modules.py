@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
-from checks import assert_same
+from checks import assert_near, assert_same
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import anyconv
 from anyconv import Formula
@@ -148,7 +150,38 @@ def test_copies_moves_and_state():
     assert_same(other(x), layer(x))
     assert layer.double()(x.double()).dtype == torch.float64
     assert anyconv.Conv2d(2, 3, 3, absolute, dtype=torch.bfloat16, device="cpu").w.dtype == torch.bfloat16
-    assert anyconv.Conv2d(2, 3, 3, absolute, device="meta").w.is_meta
+    assert anyconv.Conv2d(2, 3, 3, absolute, device="meta")(x.to("meta")).shape == (1, 3, 3, 3)
+
+
+def test_activation_checkpointing():
+    layer = anyconv.Conv2d(2, 3, 3, Formula(lambda x, w: torch.tanh(x - w), "max"))
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    want = torch.autograd.grad(layer(x).square().sum(), (x, layer.w))
+    got = torch.autograd.grad(checkpoint(layer, x, use_reentrant=False).square().sum(), (x, layer.w))
+    for a, b in zip(got, want, strict=True):
+        assert_same(a, b)
+
+
+def test_compiled_it_computes_the_same():
+    layer = anyconv.Conv2d(2, 3, 3, Formula(lambda x, w: torch.tanh(x - w), "logsumexp"))
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    want = layer(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.compile's own, of torch's parts and of our cache of plans
+        got = torch.compile(layer, backend="aot_eager")(x)
+        gradients = torch.autograd.grad(got.square().sum(), (x, layer.w))
+    assert_near(got.detach(), want.detach().double(), terms=18)
+    for a, b in zip(gradients, torch.autograd.grad(want.square().sum(), (x, layer.w)), strict=True):
+        assert_near(a, b.double(), terms=18 * 27)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch.func.jvp's own
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.vmap, lambda f: lambda x: torch.func.jvp(f, (x,), (x,))])
+def test_transforms_of_torch_func_are_refused_aloud(transform):
+    """Until they are supported: an error, never a wrong number."""
+    layer = anyconv.Conv2d(2, 3, 3, absolute)
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"setup_context|jvp"):
+        transform(lambda x: layer(x).sum())(torch.randn(2, 2, 5, 5))
 
 
 def test_frozen_parameters_get_no_gradient():

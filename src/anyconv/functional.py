@@ -129,7 +129,10 @@ def _run(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Pro
     if plan.line is not None:
         return native.convolve(x, params, bias, problem, plan.line)
     x, geometry = pad(x, problem.geometry)
-    y = reference.convolve(x, params, problem.formula, geometry, problem.out_channels)
+    compute = reference.convolve
+    if torch.compiler.is_compiling():  # Dynamo would unroll its loops over taps and blocks, for minutes
+        compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
+    y = compute(x, params, problem.formula, geometry, problem.out_channels)
     return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.dims)
 
 
@@ -137,12 +140,16 @@ def _autocast(
     x: Tensor, params: dict[str, Tensor], bias: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Under autocast the inputs take its dtype, as those of ``F.conv2d`` do."""
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind) or not x.is_floating_point() or x.dtype == torch.float64:
+    if not _autocasts(x) or not x.is_floating_point() or x.dtype == torch.float64:
         return x, params, bias
-    dtype = torch.get_autocast_dtype(kind)
+    dtype = torch.get_autocast_dtype(x.device.type)
     cast = {name: value.to(dtype) for name, value in params.items()}
     return x.to(dtype), cast, None if bias is None else bias.to(dtype)
+
+
+def _autocasts(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _conv(
@@ -235,7 +242,7 @@ def _check_params(x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, 
                 "one per filter" if operand is None else f"{operand}, with C_in={c_in}, C_out={c_out}, groups={groups}"
             )
             raise ShapeError(f"`{name}` must have shape {wanted} ({scope}), got {tuple(value.shape)}")
-        if value.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if value.dtype != x.dtype and not _autocasts(x):
             raise DtypeError(
                 f"`{name}` is {value.dtype} and `x` is {x.dtype}", way_out=f"Convert one of them: `{name}.to(x.dtype)`."
             )

@@ -154,7 +154,8 @@ class _Reference(torch.autograd.Function):
                 way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
             )
         call, count = ctx.call, 1 + len(ctx.call.formula.parameters)
-        tensors, state = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        saved = ctx.saved_tensors  # once: torch.utils.checkpoint recomputes what is asked for
+        tensors, state = saved[:count], saved[count:]
         return None, *_gradients(call, tensors, state, grad, ctx.needs_input_grad[1:])
 
 
