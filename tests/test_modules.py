@@ -1,8 +1,10 @@
 """The layers, as a user of torch.nn expects them."""
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import anyconv
 from anyconv import Formula
 from anyconv.errors import BackendError
+from anyconv.reductions import BUILTIN
 
 
 def absolute(x, w):
@@ -193,6 +196,28 @@ def test_frozen_parameters_get_no_gradient():
     assert layer.bias.grad is not None
     with torch.no_grad():
         assert not layer(x).requires_grad
+
+
+@pytest.mark.parametrize("reduce", BUILTIN)
+def test_an_in_place_activation_may_follow(reduce):
+    layer = anyconv.Conv2d(2, 3, 3, Formula(lambda x, w: torch.tanh(x - w), reduce), bias=False)
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    want = torch.autograd.grad(torch.relu(layer(x)).sum(), (x, layer.w))
+    for a, b in zip(torch.autograd.grad(torch.relu_(layer(x)).sum(), (x, layer.w)), want, strict=True):
+        assert_same(a, b)
+
+
+def test_layers_are_let_go():
+    class Tangent(anyconv.Conv2d):
+        def map(self, x, w):
+            return torch.tan(x + w)
+
+    layer = Tangent(1, 1, 1)
+    layer(torch.rand(1, 1, 2, 2)).sum().backward()
+    gone = weakref.ref(layer)
+    del layer
+    gc.collect()
+    assert gone() is None
 
 
 def test_double_backward_is_refused_aloud():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -96,12 +97,10 @@ class _Call:
     def blocks(self) -> Iterator[Slices]:
         """Slices of ``(c, n, g, o)``, small enough for the budget; the channels of a block come first."""
         extents = list(self.axes)
-        room = BUDGET // (
-            self.compute.itemsize * (len(self.formula.expr.nodes()) + 2 * len(self.formula.reduction.state) + 4)
-        )
-        sites = torch.Size(self.sites).numel()
+        alive = len(self.formula.expr.nodes()) + 2 * len(self.formula.reduction.state) + 4  # tensors of a block's size
+        room = BUDGET // (self.compute.itemsize * alive)
         for axis in range(4):
-            others = torch.Size(e for i, e in enumerate(extents) if i != axis).numel() * sites
+            others = math.prod(self.sites) * math.prod(extents[:axis] + extents[axis + 1 :])
             extents[axis] = max(1, min(extents[axis], room // max(1, others)))
         ranges = [range(0, whole, step) for whole, step in zip(self.axes, extents, strict=True)]
         for starts in itertools.product(*ranges):
@@ -143,8 +142,9 @@ class _Reference(torch.autograd.Function):
         y = evaluate(r.exprs["result"][0], dict(zip(r.state, state, strict=True)), call.library)
         ctx.call = call
         ctx.save_for_backward(x, *params, *(s for s, part in zip(state, r.state, strict=True) if part in r.saved))
-        result: Tensor = y.flatten(1, 2).to(call.dtype)
-        return result
+        # a tensor of its own, no view of the state: an in-place activation may follow
+        result: Tensor = x.new_empty((x.shape[0], call.out_channels, *call.sites))
+        return result.copy_(y.reshape(result.shape))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,6 +6,7 @@ Line(slope=Expr('w / 2'), offset=Expr('b / 2'))
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from ..expr import Expr, simplify
@@ -21,6 +22,7 @@ class Line(NamedTuple):
     offset: Expr
 
 
+@functools.lru_cache(maxsize=1024)
 def affine(expr: Expr, name: str) -> Line | None:
     """The line that ``expr`` is in the variable ``name``, or None where it is not visibly one.
 

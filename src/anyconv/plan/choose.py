@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from ..errors import BackendError, DtypeError
@@ -27,7 +26,6 @@ class Plan:
     line: Line | None = None
 
 
-@functools.lru_cache(maxsize=1024)
 def choose(problem: Problem, backend: str = "auto") -> Plan:
     """The plan for a problem.
 
