@@ -56,8 +56,9 @@ class Formula:
                 f"`map` must be a function of a pixel and its operands, got {self.map!r}",
                 way_out="For example `lambda x, w: torch.tan(x + w)`.",
             )
-        pixel, *names = _argument_names(self.map, self.operands or {})
-        operands = _checked(self.operands or {}, names, self.map)
+        declared = {} if self.operands is None else self.operands
+        pixel, *names = _argument_names(self.map, declared)
+        operands = _checked(declared, names, self.map)
         parameters = {name: operands.get(name, Operand()) for name in names}
         fixed = {
             "pixel": pixel,
@@ -152,6 +153,11 @@ def _argument_names(function: Callable[..., Any], declared: Mapping[str, Operand
 
 
 def _checked(operands: Mapping[str, Operand], names: list[str], function: Callable[..., Any]) -> dict[str, Operand]:
+    if not isinstance(operands, Mapping):
+        raise FormulaError(
+            f"`operands` must be a dict of scopes by name, got {operands!r}",
+            way_out="For example {'b': anyconv.per_filter()}.",
+        )
     for name, operand in operands.items():
         if name not in names:
             raise FormulaError(

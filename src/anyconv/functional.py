@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -212,7 +213,11 @@ def _sizes(params: dict[str, Tensor], formula: Formula, dims: int) -> tuple[tupl
 
 def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise DtypeError(f"`{name}` must be a tensor, got {value!r}", way_out="Write `torch.as_tensor(...)`.")
+        raise DtypeError(
+            f"`{name}` must be a tensor, got {reprlib.repr(value)}", way_out="Write `torch.as_tensor(...)`."
+        )
+    if value.layout != torch.strided:
+        raise DtypeError(f"`{name}` must be dense, got layout {value.layout}", way_out=f"Write `{name}.to_dense()`.")
 
 
 def _check_input(x: Tensor, geometry: Geometry) -> None:

@@ -7,6 +7,7 @@ Conv2d(3, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), y = prod(tan(x 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -62,10 +63,10 @@ class _ConvNd(nn.Module):
                     f"the operand `{name}` of {self.formula} would hide an attribute of the layer",
                     way_out="Give the map's argument another name.",
                 )
-            shape = operand.shape(in_channels, out_channels, self.geometry)
+            shape = operand.shape(self.in_channels, self.out_channels, self.geometry)
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.register_parameter(
-            "bias", nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+            "bias", nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype)) if bias else None
         )
         self.reset_parameters()
 
@@ -180,8 +181,13 @@ class Conv3d(_ConvNd):
 
 
 def _channels(name: str, value: Any, groups: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (name == "out_channels" and value < 1):
-        raise GeometryError(f"`{name}` must be a positive int, got {value!r}")
-    if value % groups:
-        raise GeometryError(f"`{name}` ({value}) must be divisible by `groups` ({groups})")
-    return value
+    least = 1 if name == "out_channels" else 0  # torch lets a layer have no input channels
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if isinstance(value, bool) or count < least:
+        raise GeometryError(f"`{name}` must be an int of at least {least}, got {value!r}")
+    if count % groups:
+        raise GeometryError(f"`{name}` ({count}) must be divisible by `groups` ({groups})")
+    return count

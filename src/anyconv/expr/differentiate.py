@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import functools
+
 from .expr import Expr, apply, const
 from .ops import TABLE
 from .parse import read
-from .simplify import simplify
+from .simplify import simplify, substitute
 from .verify import kind, verify
 
 ZERO, ONE = const(0.0), const(1.0)
@@ -44,7 +46,12 @@ def partial(node: Expr, index: int) -> Expr:
     """The table's derivative of ``node`` with respect to its argument ``index``."""
     row = TABLE[node.op]
     env = {param.name: arg for param, arg in zip(row.params, node.args, strict=True)}
-    return simplify(read(row.derivative[index], env | {"y": node}))
+    return substitute(_template(row.derivative[index]), env | {"y": node})
+
+
+@functools.cache
+def _template(text: str) -> Expr:
+    return read(text)
 
 
 def _times(factor: Expr, slope: Expr) -> Expr | None:

@@ -32,13 +32,24 @@ def simplify(expr: Expr) -> Expr:
     """An equal expression, with constants folded and the rules applied until none fits."""
     done: dict[Expr, Expr] = {}
     for node in expr.nodes():
-        new = node
-        if node.args:
-            new = apply(node.op, *(done[arg] for arg in node.args))
-        while (better := _once(new)) is not new:
-            new = better
-        done[node] = new
+        done[node] = _settle(apply(node.op, *(done[arg] for arg in node.args)) if node.args else node)
     return verify(done[expr])
+
+
+def substitute(template: Expr, values: dict[str, Expr]) -> Expr:
+    """``template`` with ``values`` in place of its variables, simplified; the values are simple already."""
+    if template.op == "var":
+        return values[str(template.value)]
+    if template.op == "const":
+        return template
+    return _settle(apply(template.op, *(substitute(arg, values) for arg in template.args)))
+
+
+def _settle(node: Expr) -> Expr:
+    """The node, whose arguments are simple, after every rule that fits it and what comes of it."""
+    while (better := _once(node)) is not node:
+        node = better
+    return node
 
 
 def _once(node: Expr) -> Expr:
@@ -49,7 +60,7 @@ def _once(node: Expr) -> Expr:
     for pattern, replacement in _rules().get(node.op, ()):
         found: dict[str, Expr] = {}
         if _match(pattern, node, found):
-            return _rebuild(replacement, found)
+            return substitute(replacement, found)
     return node
 
 
@@ -68,12 +79,3 @@ def _match(pattern: Expr, node: Expr, found: dict[str, Expr]) -> bool:
     if pattern.op == "const" or pattern.op != node.op:
         return pattern is node
     return all(_match(p, n, found) for p, n in zip(pattern.args, node.args, strict=True))
-
-
-def _rebuild(pattern: Expr, found: dict[str, Expr]) -> Expr:
-    if pattern.op == "var":
-        return found[str(pattern.value)]
-    if pattern.op == "const":
-        return pattern
-    # the parts of a replacement may fit a rule themselves, e.g. `a * a` inside `1 / (a * a)` when a is -b
-    return simplify(apply(pattern.op, *(_rebuild(arg, found) for arg in pattern.args)))

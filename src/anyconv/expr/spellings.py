@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import TraceError, user_line
 from .expr import Expr, apply, const
 from .ops import MACROS, TABLE, Param
-from .parse import parse
+from .parse import read
 from .verify import kind
 
 ALIASES = {alias: row.name for row in TABLE.values() for alias in row.aliases} | {
@@ -100,7 +100,7 @@ def spell(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in MACROS:
         params, text = MACROS[name]
         values = _bind(name, params, args, kwargs)
-        return parse(text, dict(zip((param.name for param in params), values, strict=True)))
+        return read(text, dict(zip((param.name for param in params), values, strict=True)))
     if name not in TABLE:
         raise refuse(name)
     return call(name, *args, **kwargs)
