@@ -2,10 +2,10 @@
 
 import ast
 import inspect
+import resource
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -124,17 +124,22 @@ COMPILER_HALF = """
 """
 
 
+def seconds_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def run(code, *flags):
     command = [sys.executable, *flags, "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_compiler_half_needs_no_torch():
-    """On an interpreter without site-packages, where there is no torch to import; in under two seconds."""
-    start = time.monotonic()
+    """On an interpreter without site-packages, where there is no torch to import; in under two seconds of a processor."""
+    start = seconds_of_children()
     done = run(f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r})\n" + textwrap.dedent(COMPILER_HALF), "-S", "-I")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - start < 2
+    assert seconds_of_children() - start < 2
 
 
 def test_that_test_can_fail():

@@ -31,15 +31,11 @@ def _chain(node: Expr, slope: dict[Expr, Expr]) -> Expr | None:
     if not any(arg in slope for arg in node.args) or kind(node) == "bool":
         return None
     if node.op == "where":
-        # selecting the slopes, not weighing them by 0 and 1, keeps a pole of the branch not taken out of the result
         condition, *branches = node.args
         return apply("where", condition, *(slope.get(branch, ZERO) for branch in branches))
     terms = [_times(partial(node, i), slope[arg]) for i, arg in enumerate(node.args) if arg in slope]
-    total: Expr | None = None
-    for term in terms:
-        if term is not None:
-            total = term if total is None else apply("add", total, term)
-    return total
+    present = [term for term in terms if term is not ZERO]
+    return functools.reduce(lambda total, term: apply("add", total, term), present) if present else None
 
 
 def partial(node: Expr, index: int) -> Expr:
@@ -54,7 +50,17 @@ def _template(text: str) -> Expr:
     return read(text)
 
 
-def _times(factor: Expr, slope: Expr) -> Expr | None:
-    if factor is ZERO:
-        return None
-    return slope if factor is ONE else factor if slope is ONE else apply("mul", factor, slope)
+def _times(factor: Expr, slope: Expr) -> Expr:
+    """Their product; where one of them is a choice with a zero in it, the choice of the products.
+
+    Selecting instead of weighing by 0 keeps a pole out of the places where it is not taken: 0 * inf is NaN.
+    """
+    if factor is ZERO or slope is ZERO:
+        return ZERO
+    if factor is ONE or slope is ONE:
+        return slope if factor is ONE else factor
+    for choice, other in ((slope, factor), (factor, slope)):
+        if choice.op == "where" and ZERO in choice.args[1:]:
+            condition, *branches = choice.args
+            return apply("where", condition, *(_times(other, branch) for branch in branches))
+    return apply("mul", factor, slope)
