@@ -198,6 +198,23 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, reduce, budget, mode):
         assert_near(got, want, terms=want.numel() + whole[0].numel())
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_of_single_numbers_do_not_depend_on_the_thread_count(seed):
+    """A shared operand, one weight, one bias: torch's own sum to one number is divided among the threads."""
+    torch.manual_seed(seed)
+    formula = Formula(lambda x, w, s: s * torch.abs(x - w), operands={"s": anyconv.shared()})
+    leaves = [torch.randn(shape, requires_grad=True) for shape in ((1, 1, 400, 400), (1, 1, 2, 2), (), (1,))]
+    runs = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        x, w, s, b = leaves
+        y = anyconv.conv2d(x, (w, s), formula, b)
+        grad = torch.linspace(-1, 2, y.numel()).reshape(y.shape)
+        runs.append([y.detach(), *torch.autograd.grad(y, leaves, grad)])
+    for one, *others in zip(*runs, strict=True):
+        assert all(torch.equal(one, other) for other in others)
+
+
 @pytest.mark.parametrize("reduce", BUILTIN)
 def test_two_runs_give_the_same_bits_for_any_thread_count(reduce):
     arguments = {"kernel_size": (3, 3), "padding": (1, 1)}

@@ -109,14 +109,14 @@ def test_integers_have_no_other_formula():
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (2, 3, 8, 8)])
+@pytest.mark.parametrize("filters", [1, 4])
 @pytest.mark.parametrize("backend", ["native", "reference"])
-def test_empty_batches(shape, backend):
-    x, w = torch.randn(shape, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
-    got, want = anyconv.conv2d(x, w, product, padding=1, backend=backend), F.conv2d(x, w, padding=1)
+def test_empty_batches(shape, filters, backend):
+    leaves = x, w, b = [torch.randn(s, requires_grad=True) for s in (shape, (filters, 3, 3, 3), (filters,))]
+    got, want = anyconv.conv2d(x, w, product, b, padding=1, backend=backend), F.conv2d(x, w, b, padding=1)
     assert got.shape == want.shape
-    for ours, theirs in zip(
-        torch.autograd.grad(got.sum(), (x, w)), torch.autograd.grad(want.sum(), (x, w)), strict=True
-    ):
+    gradients = [torch.autograd.grad(y.sum(), leaves) for y in (got, want)]
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -133,8 +133,7 @@ def _run(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Pro
     compute = reference.convolve
     if torch.compiler.is_compiling():  # Dynamo would unroll its loops over taps and blocks, for minutes
         compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
-    y = compute(x, params, problem.formula, geometry, problem.out_channels)
-    return y if bias is None else y + bias.reshape(-1, *(1,) * geometry.dims)
+    return compute(x, params, bias, formula=problem.formula, geometry=geometry, out_channels=problem.out_channels)
 
 
 def _autocast(

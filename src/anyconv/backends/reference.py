@@ -30,15 +30,24 @@ from .torch_library import torch_library
 BUDGET = 64 * 2**20  # bytes of all intermediates of a block; assign to it to trade memory for speed
 
 Slices = tuple[slice, ...]
+_LANES = 256  # sums that run side by side, each in a fixed order; their own sum is too short to be divided
 
 
-def convolve(x: Tensor, params: dict[str, Tensor], formula: Formula, geometry: Geometry, out_channels: int) -> Tensor:
-    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x`` and ``params``.
+def convolve(
+    x: Tensor,
+    params: dict[str, Tensor],
+    bias: Tensor | None,
+    *,
+    formula: Formula,
+    geometry: Geometry,
+    out_channels: int,
+) -> Tensor:
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``params`` and ``bias``.
 
     Padding other than ``"skip"`` has been applied already.
     """
     call = _Call(formula, geometry, tuple(x.shape), out_channels, x.dtype)
-    y: Tensor = _Reference.apply(call, x, *params.values())  # type: ignore[no-untyped-call]
+    y: Tensor = _Reference.apply(call, bias, x, *params.values())  # type: ignore[no-untyped-call]
     return y
 
 
@@ -136,15 +145,17 @@ class _Call:
 
 class _Reference(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, x: Tensor, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, call: _Call, bias: Tensor | None, x: Tensor, *params: Tensor) -> Tensor:
         state = _states(call, x, params)
         r = call.formula.reduction
         y = evaluate(r.exprs["result"][0], dict(zip(r.state, state, strict=True)), call.library)
+        y = y.reshape(x.shape[0], call.out_channels, *call.sites)
+        if bias is not None:
+            y = y + bias.to(call.compute).reshape(-1, *(1,) * len(call.sites))
         ctx.call = call
         ctx.save_for_backward(x, *params, *(s for s, part in zip(state, r.state, strict=True) if part in r.saved))
         # a tensor of its own, no view of the state: an in-place activation may follow
-        result: Tensor = x.new_empty((x.shape[0], call.out_channels, *call.sites))
-        return result.copy_(y.reshape(result.shape))
+        return torch.empty_like(y, dtype=call.dtype).copy_(y)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -156,7 +167,9 @@ class _Reference(torch.autograd.Function):
         call, count = ctx.call, 1 + len(ctx.call.formula.parameters)
         saved = ctx.saved_tensors  # once: torch.utils.checkpoint recomputes what is asked for
         tensors, state = saved[:count], saved[count:]
-        return None, *_gradients(call, tensors, state, grad, ctx.needs_input_grad[1:])
+        _, wants_bias, *needed = ctx.needs_input_grad
+        g_bias = _bias_gradient(grad.to(call.compute)).to(call.dtype) if wants_bias else None
+        return None, g_bias, *_gradients(call, tensors, state, grad, tuple(needed))
 
 
 def _states(call: _Call, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -200,7 +213,9 @@ def _gradients(
         for block in call.blocks():
             here, x_here = _places(block, sites, seen)
             inputs = [pixels[x_here], *(_block(p, t, block) for p in spread.values())]
-            leaves = [i.detach().to(call.compute).requires_grad_(n) for i, n in zip(inputs, needed, strict=True)]
+            leaves = [_leaf(i.detach().to(call.compute), inputs[0].shape) for i in inputs]
+            for leaf, need in zip(leaves, needed, strict=True):
+                leaf.requires_grad_(need)
             with torch.enable_grad():
                 v = call.map(leaves[0], dict(zip(spread, leaves[1:], strict=True)))
             if v.numel() == 0 or not v.requires_grad:
@@ -213,13 +228,33 @@ def _gradients(
                 if leaf.requires_grad and (d := next(found)) is not None:
                     total = d_totals[i]
                     place = total[x_here] if i == 0 else _block(total, t, block)
-                    place += d
+                    place += d if d.shape == place.shape else _sum_in_order(d)
     return [d if d is None else d.to(t.dtype) for d, t in zip(totals, tensors, strict=True)]
 
 
 def _operands(call: _Call, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
     names = call.formula.parameters
     return call.view(x), {name: call.spread(name, p) for name, p in zip(names, params, strict=True)}
+
+
+def _leaf(part: Tensor, shape: torch.Size) -> Tensor:
+    """What a map is differentiated with respect to: a single number is spread over the pixels it meets.
+
+    Autograd would sum its gradient to one number, and torch's sum to one number depends on the number of threads.
+    """
+    return part.expand(shape) if part.numel() == 1 else part
+
+
+def _sum_in_order(values: Tensor) -> Tensor:
+    """The sum of all values, in an order that does not depend on the number of threads."""
+    flat = values.flatten()
+    whole = flat.numel() // _LANES * _LANES
+    return torch.cat([flat[:whole].reshape(whole // _LANES, _LANES).sum(0), flat[whole:]]).sum()
+
+
+def _bias_gradient(grad: Tensor) -> Tensor:
+    filters = grad.transpose(0, 1).flatten(1)
+    return filters.sum(1) if len(filters) > 1 else _sum_in_order(filters)[None]
 
 
 def _places(block: Slices, sites: Slices, seen: Slices) -> tuple[Slices, Slices]:
