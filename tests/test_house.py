@@ -20,12 +20,13 @@ LEVELS = [  # a room may import from rooms above it in this list, never from its
     {"formula"},
     {"plan"},
     {"backends"},
+    {"arguments"},
     {"functional"},
     {"modules"},
     {"tools"},
     {"__init__"},
 ]
-MAY_IMPORT_TORCH = {"backends", "functional", "modules", "tools"}
+MAY_IMPORT_TORCH = {"arguments", "backends", "functional", "modules", "tools"}
 THE_ORACLE_DOES_NOT_KNOW = {"plan", "native", "functional"}
 
 

@@ -230,6 +230,12 @@ def test_double_backward_is_refused_aloud():
     assert torch.autograd.gradgradcheck(native, (x,))
 
 
+def test_an_operand_may_be_called_bias_in_a_function():
+    x, w, own, added = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3), torch.randn(3, 2, 3, 3), torch.randn(3)
+    got = anyconv.conv2d(x, (w, own), lambda x, w, bias: torch.tanh(w * x + bias), added)
+    assert_same(got, anyconv.conv2d(x, (w, own), lambda x, w, b: torch.tanh(w * x + b), added))
+
+
 def test_params_by_tensor_tuple_or_name():
     x, w, b = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3), torch.randn(3, 2, 3, 3)
     formula = Formula(lambda x, w, b: torch.tanh(w * x + b))

@@ -129,3 +129,11 @@ def test_autocast_takes_its_dtype(dtype):
     assert y.dtype == dtype
     y.float().sum().backward()
     assert layer.w.grad.dtype == torch.float32
+
+
+def test_autocast_leaves_float64_alone():
+    x, w = torch.randn(1, 2, 5, 5, dtype=torch.float64), torch.randn(3, 2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert anyconv.conv2d(x, w.double(), lambda x, w: x - w).dtype == torch.float64
+        with pytest.raises(anyconv.AnyConvError, match="Convert one of them"):
+            anyconv.conv2d(x, w, lambda x, w: x - w)

@@ -16,6 +16,7 @@ from ..errors import TraceError, user_line
 from .expr import Expr, apply, const
 from .ops import MACROS, TABLE, Param
 from .parse import read
+from .refusals import in_place, unusable
 from .verify import kind
 
 ALIASES = {alias: row.name for row in TABLE.values() for alias in row.aliases} | {
@@ -26,37 +27,11 @@ ALIASES = {alias: row.name for row in TABLE.values() for alias in row.aliases} |
     "__or__": "logical_or",
     "__xor__": "logical_xor",
 }
-_TENSORS = (
-    "other",
-    "exponent",
-    "end",
-    "weight",
-    "tensor1",
-    "tensor2",
-)  # torch's names for its second, third ... tensor
+_TENSORS = ("other", "exponent", "end", "weight", "tensor1", "tensor2")  # torch's names for those after `input`
 SAME = {"clone", "contiguous"}  # what leaves a single number as it is
 ZERO, ONE = const(0.0), const(1.0)
 PIXEL_DTYPE = "the dtype of the pixel"  # what `x.dtype` is while a map is traced
 CASTS = {"to", "type_as", "type", "float", "double", "half", "bfloat16"}
-
-_REDUCE = "A map sees one pixel; say how the results are combined with `reduce=`, e.g. Formula(map, reduce='{}')."
-_SHAPE = "A map sees one pixel, which has no shape, and works for any device and dtype; drop the call."
-_ESCAPE = "A map is called once for all pixels, before there are any values; compute with torch functions instead."
-_RANDOM = "A map is a fixed function; draw the numbers outside and pass them as an operand."
-REFUSED = (
-    {name: _REDUCE.format(name.lstrip("a") if name in ("amax", "amin") else name)
-     for name in ("sum", "mean", "prod", "max", "min", "amax", "amin", "logsumexp")}
-    | dict.fromkeys(("norm", "std", "var", "cumsum", "cumprod", "argmax", "argmin", "softmax", "log_softmax", "median",
-                     "sort", "topk", "any", "all", "dot", "matmul", "mm", "linear", "einsum", "normalize"),
-                    _REDUCE.format("sum"))
-    | dict.fromkeys(("shape", "ndim", "dim", "size", "numel", "view", "reshape", "permute", "transpose", "unsqueeze",
-                     "squeeze", "expand", "flatten", "repeat", "T", "mT", "device", "cuda", "cpu", "stack", "cat",
-                     "unbind", "chunk", "split", "roll", "flip", "nelement", "element_size", "is_cuda"), _SHAPE)
-    | dict.fromkeys(("item", "tolist", "numpy", "data", "grad", "backward", "requires_grad", "is_leaf"), _ESCAPE)
-    | dict.fromkeys(("rand_like", "randn_like", "randint_like", "bernoulli", "dropout", "alpha_dropout", "dropout1d",
-                     "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu", "poisson", "normal", "multinomial"),
-                    _RANDOM)
-)  # fmt: skip
 
 
 def known(name: str) -> bool:
@@ -66,19 +41,9 @@ def known(name: str) -> bool:
 
 def refuse(name: str) -> TraceError:
     """The error for a call that a map cannot use."""
-    way_out = REFUSED.get(name, "The operations a map may use are listed in anyconv/expr/ops.py.")
     if name.endswith("_") and not name.endswith("__") and known(name[:-1]):
         return in_place(name, name[:-1])
-    return TraceError(f"`{name}` is not an operation on one pixel", where=user_line(), way_out=way_out)
-
-
-def in_place(name: str, instead: str) -> TraceError:
-    """The error for a call that would overwrite its argument."""
-    return TraceError(
-        f"`{name}` works in place, and a map must not change its arguments",
-        where=user_line(),
-        way_out=f"Write `{instead}` and use what it returns.",
-    )
+    return unusable(name)
 
 
 def spell(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
