@@ -33,8 +33,8 @@ _NAMED_OTHERWISE: dict[str, Call] = {
     "trunc_divide": lambda x, w: torch.div(x, w, rounding_mode="trunc"),
     "mantissa": lambda x: torch.frexp(x).mantissa,
     "exponent": lambda x: torch.frexp(x).exponent.to(x.dtype),
-    "xlog1py": torch.special.xlog1py,
 }
+_PLACES = (torch, F, torch.special)  # where torch's functions are looked for, under the name of the row
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def _function(name: str, dtype: torch.dtype) -> Call:
     if name == "real":
         return lambda condition: condition.to(dtype)
     named = _WITH_NUMBERS.get(name) or _NAMED_OTHERWISE.get(name)
-    function: Call = named or getattr(torch, name, None) or getattr(F, name)
+    function: Call = named or next(getattr(place, name) for place in _PLACES if hasattr(place, name))
     return function
 
 

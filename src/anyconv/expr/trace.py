@@ -91,10 +91,9 @@ def _lift(value: Any) -> Any:
             return const(float(value))
         except OverflowError:
             raise TraceError(
-                f"a number of {len(str(value))} digits is too large for a float",
-                where=user_line(),
+                "a number too large for a float meets a pixel", where=user_line(),
                 way_out="The largest float64 is 1.8e308.",
-            ) from None
+            ) from None  # fmt: skip
     if isinstance(value, numbers.Complex):
         raise TraceError(
             f"the complex number {value} meets a pixel; a map is real", where=user_line(),
@@ -108,10 +107,8 @@ def _lift(value: Any) -> Any:
 def _captured(value: Any) -> TraceError:
     where = user_line()
     if re.search(r"\brand", where):
-        fact, way_out = (
-            "a random tensor",
-            "A map is a fixed function; draw the numbers outside and pass them as an operand.",
-        )
+        fact = "a random tensor"
+        way_out = "A map is a fixed function; draw the numbers outside and pass them as an operand."
     else:
         fact = f"a {type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))} that is no argument of the map"
         way_out = "Make it an argument of the map (an operand), or a Python number if it never changes: `float(value)`."
