@@ -111,6 +111,22 @@ def test_reduction_by_dtype(reduce, dtype):
         assert_as_good_as(got, rounded.to(dtype), want, scale=max(g.abs().max().item() for g in gold))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("reduce", BUILTIN)
+@pytest.mark.parametrize("mode", ["zeros", "skip"])
+def test_reduction_on_a_gpu(reduce, mode):
+    arguments = {"kernel_size": (3, 2), "padding": (1, 1), "groups": 2, "padding_mode": mode}
+    x, params = inputs((5, 4), arguments)
+    there = x.detach().cuda().requires_grad_(), {n: p.detach().cuda().requires_grad_() for n, p in params.items()}
+    gold = values_and_gradients(run_oracle, x, params, mixed, reduce, arguments)
+
+    def run(x, params, *rest):
+        return run_ours(x, params, *rest).cpu()
+
+    for got, want in zip(values_and_gradients(run, *there, mixed, reduce, arguments), gold, strict=True):
+        assert_near(got.cpu(), want, terms=want.numel() + gold[0].numel())
+
+
 SPELLED = {  # how a user writes the operations that no function of torch is named after
     "real": lambda c: c.float(),
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
