@@ -1,6 +1,7 @@
 """Operands: what a map sees beside the pixel, and along which axes each varies.
 
     >>> Formula(lambda x, w, p: torch.abs(x - w) ** p, operands={"p": per_filter(init=2.0)})
+    Formula(y = sum(abs(x - w) ** p))
 
 A *scope* is a set of axes: ``o`` filter, ``c`` input channel, ``k`` tap. The gradient to an operand sums over the axes
 it lacks; that rule is all there is to know, so a new scope is one row of ``SCOPES``.

@@ -1,6 +1,7 @@
 """torch's function for every operation of the table: the library with which an Expr is evaluated on tensors.
 
->>> evaluate(parse("maximum(x, 0)"), {"x": x}, torch_library(x.dtype))
+>>> evaluate(parse("maximum(x, 0)"), {"x": torch.tensor([-1.0, 2.0])}, torch_library(torch.float32))
+tensor([0., 2.])
 """
 
 from __future__ import annotations

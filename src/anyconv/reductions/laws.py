@@ -1,6 +1,6 @@
 """check_laws: what makes five functions a reduction.
 
-    >>> check_laws(MAX, library=PLAIN_MATH, samples=[[1.0, 2.0, 2.0], [-1.0]])
+    >>> check_laws(MAX, library=torch_library(torch.float64), samples=[[1.0, 2.0, 2.0], [-1.0]])
 
 Identity, associativity, merging as stepping, independence of order, and an adjoint that is the derivative.
 """

@@ -22,8 +22,7 @@ def explain(layer_or_formula: _ConvNd | AnyFormula, x_shape: tuple[int, ...] | N
 
         >>> print(explain(Conv2d(3, 16, 3, Formula(tangent, reduce="prod"), padding=1), (8, 3, 32, 32)))
         map         tangent(x, w) = tan(x + w)
-                    model.py:3
-                    def tangent(x, w):
+        ...
         d/dx        t0 = tan(x + w)
                     1 + t0 * t0
         ...
