@@ -14,7 +14,7 @@ help:
 	@echo "make bench   training memory of the reference backend, as C_out grows"
 	@echo "make clean   remove .venv and what was drawn"
 
-# --upgrade-strategy and pinned torch: see constraints.txt
+# torch first and by its pin, so that nothing else picks its build: see constraints.txt
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt

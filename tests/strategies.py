@@ -75,9 +75,9 @@ def exprs(draw, names=("x", "w"), depth=5, kind="real", ops=None):
 
 
 @st.composite
-def geometries(draw, dims=None):
+def geometries(draw):
     """The arguments of a convolution that fit together, and a small input size."""
-    dims = dims or draw(st.integers(1, 3))
+    dims = draw(st.integers(1, 3))
     most = {1: 9, 2: 5, 3: 3}[dims]
 
     def ints(low, high):

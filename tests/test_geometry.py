@@ -14,8 +14,7 @@ from anyconv.geometry import Geometry
 
 
 def make(arguments):
-    kwargs = {k: v for k, v in arguments.items() if k != "dims"}
-    return Geometry.of(arguments["dims"], kwargs.pop("kernel_size"), **kwargs)
+    return Geometry.of(**arguments)
 
 
 @given(strategies.geometries())

@@ -101,7 +101,7 @@ def receptive_fields(
     if not 3 <= x.dim() <= 5:
         raise ShapeError(f"`x` must be (N, C, *size) with 1 to 3 spatial axes, got shape {tuple(x.shape)}")
     geometry = Geometry.of(x.dim() - 2, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    geometry.sites(tuple(x.shape[2:]))
+    geometry.sites(tuple(x.shape[2:]))  # refuses a kernel larger than the input, as `x` was given
     x, geometry = pad(x, geometry)
     for axis, (k, s, d) in enumerate(zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True), start=2):
         x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
@@ -119,7 +119,7 @@ def convolve(
     problem = Problem(formula, geometry, in_channels, out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
     check_params(x, params, bias, problem)
     plan = choose(problem, backend)
-    geometry.sites(tuple(x.shape[-geometry.dims :]))
+    geometry.sites(tuple(x.shape[-geometry.dims :]))  # refuses a kernel larger than the input, as `x` was given
     x, values, bias = _autocast(x, dict(params), bias)
     y = _run(x[None] if unbatched else x, values, bias, problem, plan)
     return y[0] if unbatched else y

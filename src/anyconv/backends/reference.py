@@ -115,6 +115,14 @@ class _Call:
         for starts in itertools.product(*ranges):
             yield tuple(slice(a, a + step) for a, step in zip(starts, extents, strict=True))
 
+    def walk(self) -> Iterator[tuple[int, Slices, Slices, Slices]]:
+        """Every block of every tap: the tap's number, the block, its place in the state, and the pixels it sees."""
+        blocks = list(self.blocks())
+        for t, k in enumerate(self.geometry.offsets()):
+            seen, sites = self.geometry.pixels(k, self.size), self.geometry.valid(k, self.size)
+            for c, n, g, o in blocks:
+                yield t, (c, n, g, o), (n, g, o, *sites), (c, n, g, slice(None), *seen)
+
     def map(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
         """The mapped values of one block, broadcast where the map does not see an axis."""
         v = evaluate(self.formula.expr, {self.formula.pixel: x, **params}, self.library)
@@ -179,19 +187,16 @@ def _states(call: _Call, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor,
     identity = evaluate_all(r.exprs["identity"], {}, call.library)
     state = tuple(x.new_full((n, g, o, *call.sites), float(i), dtype=call.compute) for i in identity)
     pixels, spread = _operands(call, x, params)
-    for t, k in enumerate(call.geometry.offsets()):
-        seen, sites = call.geometry.pixels(k, call.size), call.geometry.valid(k, call.size)
-        for block in call.blocks():
-            here, x_here = _places(block, sites, seen)
-            v = call.map(
-                pixels[x_here].to(call.compute),
-                {name: _block(p, t, block).to(call.compute) for name, p in spread.items()},
-            )
-            if v.numel() == 0:
-                continue
-            targets = [s[here] for s in state]
-            for target, joined in zip(targets, call.merge(targets, list(call.fold(v))), strict=True):
-                target.copy_(joined)
+    for t, block, here, x_here in call.walk():
+        v = call.map(
+            pixels[x_here].to(call.compute),
+            {name: _block(p, t, block).to(call.compute) for name, p in spread.items()},
+        )
+        if v.numel() == 0:
+            continue
+        targets = [s[here] for s in state]
+        for target, joined in zip(targets, call.merge(targets, list(call.fold(v))), strict=True):
+            target.copy_(joined)
     return state
 
 
@@ -208,27 +213,24 @@ def _gradients(
     pixels, spread = _operands(call, x, tuple(params))
     views: list[Callable[[Tensor], Tensor]] = [call.view, *(functools.partial(call.spread, n) for n in spread)]
     d_totals = [view(d) if d is not None else x for view, d in zip(views, totals, strict=True)]
-    for t, k in enumerate(call.geometry.offsets()):
-        seen, sites = call.geometry.pixels(k, call.size), call.geometry.valid(k, call.size)
-        for block in call.blocks():
-            here, x_here = _places(block, sites, seen)
-            inputs = [pixels[x_here], *(_block(p, t, block) for p in spread.values())]
-            leaves = [_leaf(i.detach().to(call.compute), inputs[0].shape) for i in inputs]
-            for leaf, need in zip(leaves, needed, strict=True):
-                leaf.requires_grad_(need)
-            with torch.enable_grad():
-                v = call.map(leaves[0], dict(zip(spread, leaves[1:], strict=True)))
-            if v.numel() == 0 or not v.requires_grad:
-                continue
-            parts = {part: s[here] for part, s in zip(r.saved, state, strict=True)}
-            adjoint = evaluate(r.exprs["adjoint"][0], {**parts, "v": v.detach()}, call.library)
-            wanted = [leaf for leaf in leaves if leaf.requires_grad]
-            found = iter(torch.autograd.grad(v, wanted, (g_out[here] * adjoint).expand_as(v), allow_unused=True))
-            for i, leaf in enumerate(leaves):
-                if leaf.requires_grad and (d := next(found)) is not None:
-                    total = d_totals[i]
-                    place = total[x_here] if i == 0 else _block(total, t, block)
-                    place += d if d.shape == place.shape else _sum_in_order(d)
+    for t, block, here, x_here in call.walk():
+        inputs = [pixels[x_here], *(_block(p, t, block) for p in spread.values())]
+        leaves = [_leaf(i.detach().to(call.compute), inputs[0].shape) for i in inputs]
+        for leaf, need in zip(leaves, needed, strict=True):
+            leaf.requires_grad_(need)
+        with torch.enable_grad():
+            v = call.map(leaves[0], dict(zip(spread, leaves[1:], strict=True)))
+        if v.numel() == 0 or not v.requires_grad:
+            continue
+        parts = {part: s[here] for part, s in zip(r.saved, state, strict=True)}
+        adjoint = evaluate(r.exprs["adjoint"][0], {**parts, "v": v.detach()}, call.library)
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        found = iter(torch.autograd.grad(v, wanted, (g_out[here] * adjoint).expand_as(v), allow_unused=True))
+        for i, leaf in enumerate(leaves):
+            if leaf.requires_grad and (d := next(found)) is not None:
+                total = d_totals[i]
+                place = total[x_here] if i == 0 else _block(total, t, block)
+                place += d if d.shape == place.shape else _sum_in_order(d)
     return [d if d is None else d.to(t.dtype) for d, t in zip(totals, tensors, strict=True)]
 
 
@@ -255,12 +257,6 @@ def _sum_in_order(values: Tensor) -> Tensor:
 def _bias_gradient(grad: Tensor) -> Tensor:
     filters = grad.transpose(0, 1).flatten(1)
     return filters.sum(1) if len(filters) > 1 else _sum_in_order(filters)[None]
-
-
-def _places(block: Slices, sites: Slices, seen: Slices) -> tuple[Slices, Slices]:
-    """Where a block of ``(c, n, g, o)`` lies in the state, and in the pixels that its tap sees."""
-    c, n, g, o = block
-    return (n, g, o, *sites), (c, n, g, slice(None), *seen)
 
 
 def _block(spread: Tensor, t: int, block: Slices) -> Tensor:

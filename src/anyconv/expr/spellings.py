@@ -47,12 +47,12 @@ def refuse(name: str) -> TraceError:
 
 
 def spell(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The expression that ``name(*args, **kwargs)`` means; tensors are Exprs already, the rest is as given."""
+    """The expression that ``name(*args, **kwargs)`` means, of Exprs for tensors and numbers, the rest as given."""
     name = ALIASES.get(name, name)
     if "input" in kwargs:
         args = (kwargs.pop("input"), *args)
     args += tuple(kwargs.pop(key) for key in _TENSORS if key in kwargs)
-    if kwargs.pop("inplace", None) in (True, const(True)):
+    if kwargs.pop("inplace", None) is const(True):
         raise in_place(f"{name}(..., inplace=True)", f"{name}(...)")
     if kwargs.pop("out", None) is not None:
         raise in_place(f"{name}(..., out=...)", f"{name}(...)")

@@ -68,8 +68,5 @@ class Reduction:
         """The parts of the state that the adjoint needs: what is kept for the backward pass."""
         return tuple(part for part in self.state if part in self.exprs["adjoint"][0].names())
 
-    def __hash__(self) -> int:
-        return hash((self.name, self.state, self.step, self.result, self.adjoint))
-
     def __repr__(self) -> str:
         return f"Reduction({self.name!r}: step {', '.join(self.step)}, result {self.result}, adjoint {self.adjoint})"

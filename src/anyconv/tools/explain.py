@@ -46,10 +46,10 @@ def explain(layer_or_formula: _ConvNd | AnyFormula, x_shape: tuple[int, ...] | N
             f"`x_shape` is {x_shape}, but a formula alone has no geometry",
             way_out="Explain a layer: anyconv.Conv2d(C_in, C_out, kernel_size, formula).",
         )
-    return "\n".join(f"{name:<{_INDENT}}{line}" for title, lines in rows for name, line in _numbered(title, lines))
+    return "\n".join(f"{name:<{_INDENT}}{line}" for title, lines in rows for name, line in _titled(title, lines))
 
 
-def _numbered(title: str, lines: list[str]) -> list[tuple[str, str]]:
+def _titled(title: str, lines: list[str]) -> list[tuple[str, str]]:
     return [(title if i == 0 else "", line) for i, line in enumerate(lines)]
 
 
