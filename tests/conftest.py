@@ -7,7 +7,11 @@ import hypothesis
 import pytest
 import torch
 
+from anyconv.plan import schedule
+
 GOLDEN = Path(__file__).parent / "golden"
+# kernels of the tests, kept from run to run, and not among the user's
+os.environ["ANYCONV_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)
@@ -23,6 +27,20 @@ def _deterministic():
     torch.manual_seed(0)
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
     torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
+
+
+@pytest.fixture
+def backend(request, monkeypatch):
+    """A backend by name; ``channels`` and ``sites`` are cpp with its lanes forced, and cut into the smallest chunks."""
+    name = request.param
+    if name in ("channels", "sites"):
+        monkeypatch.setattr(schedule, "_lanes", lambda work, across, lanes: name)
+        monkeypatch.setattr(schedule, "_chunk", lambda work, *_, **__: tuple(min(2, s) for s in work.sites))
+        schedule.forward.cache_clear()
+        schedule.backward.cache_clear()
+    yield "reference" if name == "reference" else "cpp"
+    schedule.forward.cache_clear()
+    schedule.backward.cache_clear()
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from anyconv.expr.trace import trace
 from anyconv.geometry import Geometry
 from anyconv.plan import Problem, choose
 from anyconv.plan.affine import affine
+from anyconv.plan.machine import Machine, this_machine
 from anyconv.reductions import BUILTIN, Reduction, check_laws
+from anyconv.store import fetch, key
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n```output\n(.*?)```)?", re.DOTALL)
@@ -75,7 +77,8 @@ def namespace():
     return names | {
         "x": x, "images": images, "w": w, "problem": problem, "choose": choose, "affine": affine, "spell": spell,
         "trace": trace, "var": var, "apply": apply, "const": const, "Reduction": Reduction, "Geometry": Geometry,
-        "torch_library": torch_library, "library": torch_library(torch.float64), "tangent": tangent,
+        "build": lambda folder: (folder / "kernel.so").write_bytes(b""), "fetch": fetch, "key": key, "BUILTIN": BUILTIN,
+        "this_machine": this_machine, "Machine": Machine, "torch_library": torch_library, "library": torch_library(torch.float64), "tangent": tangent,
     }  # fmt: skip
 
 

@@ -223,7 +223,7 @@ def test_layers_are_let_go():
 def test_double_backward_is_refused_aloud():
     layer = anyconv.Conv2d(1, 1, 2, absolute)
     x = torch.randn(1, 1, 3, 3, requires_grad=True)
-    with pytest.raises(BackendError, match="the reference backend differentiates only once"):
+    with pytest.raises(BackendError, match="the cpp backend differentiates only once"):
         torch.autograd.grad(layer(x).sum(), x, create_graph=True)
     x = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
     native = anyconv.Conv2d(1, 1, 2, lambda x, w: torch.tanh(w) * x, dtype=torch.float64)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import cache as cache
     from .errors import AnyConvError as AnyConvError
     from .formula import Formula as Formula
     from .functional import conv1d as conv1d
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .operands import shared as shared
     from .tools.explain import explain as explain
 
+_MODULES = ("cache",)
 _HOME = {
     "AnyConvError": "errors",
     "Conv1d": "modules",
@@ -41,11 +43,13 @@ _HOME = {
     "receptive_fields": "functional",
     "shared": "operands",
 }
-__all__ = list(_HOME)
+__all__ = [*_MODULES, *_HOME]  # noqa: PLE0604 - strings, all of them
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'anyconv' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
@@ -53,4 +57,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

@@ -106,12 +106,17 @@ class Formula:
         return hash(self._key)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
-        *bindings, (_, value) = statements(self.expr)
-        where = " where " + ", ".join(f"{name} = {text}" for name, text in bindings) if bindings else ""
-        return f"y = {self.reduction.name}({value}){where}"
+        return written(self.expr, self.reduction)
 
     def __repr__(self) -> str:
         return f"Formula({self})"
+
+
+def written(expr: Expr, reduction: Reduction) -> str:
+    """A map and its reduction as mathematics: ``y = sum(abs(x - w))``."""
+    *bindings, (_, value) = statements(expr)
+    where = " where " + ", ".join(f"{name} = {text}" for name, text in bindings) if bindings else ""
+    return f"y = {reduction.name}({value}){where}"
 
 
 def _rebuild(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from .arguments import Params, autocasts, bind, check_input, check_params, check_tensor, kernel_and_filters
 from .backends import native, reference
-from .backends.padding import pad
+from .backends.cpp import launch
+from .backends.cpp.kernel import kernel_of
+from .backends.padding import check_padding, pad
 from .errors import ShapeError
 from .formula import Formula
 from .geometry import Geometry
@@ -56,7 +59,8 @@ def conv2d(
         padding_mode: what stands outside the image. ``"zeros"`` and a number go through the map like any pixel;
             ``"skip"`` leaves the taps there out of the reduction; ``"reflect"``, ``"replicate"``, ``"circular"`` as
             ``nn.Conv2d``.
-        backend: ``"auto"``, ``"native"`` (torch's own convolution, for what is one) or ``"reference"``.
+        backend: ``"auto"``, ``"native"`` (torch's own convolution, for what is one), ``"cpp"`` (a kernel generated for
+            the CPU) or ``"reference"`` (plain PyTorch).
 
     Returns:
         ``(N, C_out, H_out, W_out)``, or without ``N``, in the dtype of ``x``.
@@ -121,18 +125,36 @@ def convolve(
     plan = choose(problem, backend)
     geometry.sites(tuple(x.shape[-geometry.dims :]))  # refuses a kernel larger than the input, as `x` was given
     x, values, bias = _autocast(x, dict(params), bias)
-    y = _run(x[None] if unbatched else x, values, bias, problem, plan)
+    problem = replace(problem, dtype=str(x.dtype).removeprefix("torch."))
+    y = _run(x[None] if unbatched else x, values, bias, problem, plan, required=backend == "cpp")
     return y[0] if unbatched else y
 
 
-def _run(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan) -> Tensor:
+def _run(
+    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
+) -> Tensor:
     if plan.line is not None:
         return native.convolve(x, params, bias, problem, plan.line)
-    x, geometry = pad(x, problem.geometry)
-    compute = reference.convolve
-    if torch.compiler.is_compiling():  # Dynamo would unroll its loops over taps and blocks, for minutes
+    compute = _generated
+    if (
+        torch.compiler.is_compiling()
+    ):  # Dynamo would unroll the loops of the reference over taps and blocks, for minutes
         compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
-    return compute(x, params, bias, formula=problem.formula, geometry=geometry, out_channels=problem.out_channels)
+    return compute(x, params, bias, problem, plan, required=required)
+
+
+def _generated(
+    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
+) -> Tensor:
+    check_padding(x, problem.geometry)
+    if plan.backend == "cpp" and x.numel() > 0 and problem.out_channels > 0:
+        kernel = kernel_of(problem, required=required)
+        if kernel is not None:
+            return launch.convolve(x, params, bias, problem, kernel)
+    x, geometry = pad(x, problem.geometry)
+    return reference.convolve(
+        x, params, bias, formula=problem.formula, geometry=geometry, out_channels=problem.out_channels
+    )
 
 
 def _autocast(

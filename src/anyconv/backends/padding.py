@@ -21,12 +21,21 @@ def pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     mode = 0.0 if geometry.mode == "zeros" else geometry.mode
     if isinstance(mode, float):
         return F.pad(x, amounts, value=mode), geometry.padded()
+    check_padding(x, geometry)
+    return F.pad(x, amounts, mode=mode), geometry.padded()
+
+
+def check_padding(x: Tensor, geometry: Geometry) -> None:
+    """Refuse padding that is taken from an image which is too small for it.
+
+    Raises:
+        ShapeError: saying how much can be taken.
+    """
     for before, after, pixels in zip(geometry.before, geometry.after, x.shape[2:], strict=True):
-        limit = {"reflect": pixels - 1, "circular": pixels}.get(mode)
+        limit = {"reflect": pixels - 1, "circular": pixels}.get(str(geometry.mode))
         if limit is not None and max(before, after) > limit:
             raise ShapeError(
-                f"padding {max(before, after)} with padding_mode={mode!r} needs more than the {pixels} pixels "
+                f"padding {max(before, after)} with padding_mode={geometry.mode!r} needs more than the {pixels} pixels "
                 f"of an axis of `x`",
                 way_out=f"At most {limit} can be taken from it: use less padding or another padding_mode.",
             )
-    return F.pad(x, amounts, mode=mode), geometry.padded()

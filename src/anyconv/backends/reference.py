@@ -25,12 +25,12 @@ from ..expr import evaluate
 from ..expr.evaluate import evaluate_all
 from ..formula import Formula
 from ..geometry import Geometry, Ints
+from .sums import bias_gradient, sum_in_order
 from .torch_library import torch_library
 
 BUDGET = 64 * 2**20  # bytes of all intermediates of a block; assign to it to trade memory for speed
 
 Slices = tuple[slice, ...]
-_LANES = 256  # sums that run side by side, each in a fixed order; their own sum is too short to be divided
 
 
 def convolve(
@@ -176,7 +176,7 @@ class _Reference(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: torch.utils.checkpoint recomputes what is asked for
         tensors, state = saved[:count], saved[count:]
         _, wants_bias, *needed = ctx.needs_input_grad
-        g_bias = _bias_gradient(grad.to(call.compute)).to(call.dtype) if wants_bias else None
+        g_bias = bias_gradient(grad.to(call.compute)).to(call.dtype) if wants_bias else None
         return None, g_bias, *_gradients(call, tensors, state, grad, tuple(needed))
 
 
@@ -230,7 +230,7 @@ def _gradients(
             if leaf.requires_grad and (d := next(found)) is not None:
                 total = d_totals[i]
                 place = total[x_here] if i == 0 else _block(total, t, block)
-                place += d if d.shape == place.shape else _sum_in_order(d)
+                place += d if d.shape == place.shape else sum_in_order(d)
     return [d if d is None else d.to(t.dtype) for d, t in zip(totals, tensors, strict=True)]
 
 
@@ -245,18 +245,6 @@ def _leaf(part: Tensor, shape: torch.Size) -> Tensor:
     Autograd would sum its gradient to one number, and torch's sum to one number depends on the number of threads.
     """
     return part.expand(shape) if part.numel() == 1 else part
-
-
-def _sum_in_order(values: Tensor) -> Tensor:
-    """The sum of all values, in an order that does not depend on the number of threads."""
-    flat = values.flatten()
-    whole = flat.numel() // _LANES * _LANES
-    return torch.cat([flat[:whole].reshape(whole // _LANES, _LANES).sum(0), flat[whole:]]).sum()
-
-
-def _bias_gradient(grad: Tensor) -> Tensor:
-    filters = grad.transpose(0, 1).flatten(1)
-    return filters.sum(1) if len(filters) > 1 else _sum_in_order(filters)[None]
 
 
 def _block(spread: Tensor, t: int, block: Slices) -> Tensor:

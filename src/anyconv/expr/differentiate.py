@@ -33,7 +33,7 @@ def _chain(node: Expr, slope: dict[Expr, Expr]) -> Expr | None:
     if node.op == "where":
         condition, *branches = node.args
         return apply("where", condition, *(slope.get(branch, ZERO) for branch in branches))
-    terms = [_times(partial(node, i), slope[arg]) for i, arg in enumerate(node.args) if arg in slope]
+    terms = [times(partial(node, i), slope[arg]) for i, arg in enumerate(node.args) if arg in slope]
     present = [term for term in terms if term is not ZERO]
     return functools.reduce(lambda total, term: apply("add", total, term), present) if present else None
 
@@ -50,8 +50,8 @@ def _template(text: str) -> Expr:
     return read(text)
 
 
-def _times(factor: Expr, slope: Expr) -> Expr:
-    """Their product; where one of them is a choice with a zero in it, the choice of the products.
+def times(factor: Expr, slope: Expr) -> Expr:
+    """The product of two derivatives; where one of them is a choice with a zero in it, the choice of the products.
 
     Selecting instead of weighing by 0 keeps a pole out of the places where it is not taken: 0 * inf is NaN.
     """
@@ -62,5 +62,5 @@ def _times(factor: Expr, slope: Expr) -> Expr:
     for choice, other in ((slope, factor), (factor, slope)):
         if choice.op == "where" and ZERO in choice.args[1:]:
             condition, *branches = choice.args
-            return apply("where", condition, *(_times(other, branch) for branch in branches))
+            return apply("where", condition, *(times(other, branch) for branch in branches))
     return apply("mul", factor, slope)

@@ -13,7 +13,7 @@ from ..expr import Expr
 from .affine import Line, affine
 from .problem import Problem
 
-BACKENDS = ("auto", "native", "reference")
+BACKENDS = ("auto", "native", "cpp", "reference")
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -36,7 +36,7 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
     if backend not in BACKENDS:
         raise BackendError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}")
     line, reason = _native(problem)
-    if line is not None and backend != "reference":
+    if line is not None and backend in ("auto", "native"):
         return Plan("native", reason, line)
     if backend == "native":
         raise BackendError(
@@ -47,7 +47,12 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
             f"`x` has dtype {problem.dtype}; {problem.formula} is computed in {', '.join(FLOATS)}",
             way_out="Convert it: `x.float()`.",
         )
-    return Plan("reference", reason if line is None else "asked for")
+    if backend == "cpp" and problem.device != "cpu":
+        raise BackendError(
+            f"the cpp backend computes on the CPU, `x` is on {problem.device}", way_out="Use backend='auto'."
+        )
+    why = reason if line is None else "asked for"
+    return Plan("cpp" if problem.device == "cpu" and backend != "reference" else "reference", why)
 
 
 def _native(problem: Problem) -> tuple[Line | None, str]:

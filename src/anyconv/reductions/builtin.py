@@ -53,7 +53,7 @@ def _extreme(name: str, beats: str, better: str, identity: str) -> Reduction:
             f"where(a_m {beats} b_m, a_n, where(b_m {beats} a_m, b_n, a_n + b_n))",
         ),
         result="m",
-        adjoint="where(isnan(m), nan, where(v == m, 1 / n, 0))",
+        adjoint="where(v == m, 1 / n, where(isnan(m), nan, 0))",
     )
 
 
@@ -67,14 +67,14 @@ LOGSUMEXP = Reduction(
     identity=("-inf", "0"),
     step=(
         "maximum(m, v)",
-        "t = maximum(m, v); s * where(m == t, 1, exp(m - t)) + where(v == t, 1, exp(v - t))",
+        "d = where(v == m, 1, exp(-abs(v - m))); where(v > m, s * d + 1, s + d)",
     ),
     merge=(
         "maximum(a_m, b_m)",
         "t = maximum(a_m, b_m); a_s * where(a_m == t, 1, exp(a_m - t)) + b_s * where(b_m == t, 1, exp(b_m - t))",
     ),
     result="m + log(s)",
-    adjoint="where(m == -inf, 0, where(v == m, 1, exp(v - m)) / s)",
+    adjoint="where(v == m, 1, exp(v - m)) * where(m == -inf, 0, 1 / s)",
 )
 
 BUILTIN = {r.name: r for r in (SUM, MEAN, PROD, MAX, MIN, LOGSUMEXP)}

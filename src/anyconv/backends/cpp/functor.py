@@ -1,0 +1,140 @@
+"""functor: what a kernel computes at one pixel, as Exprs; the mathematics between a formula and its text.
+
+    >>> functor(parse("-abs(x - w)"), "x", ("w",), BUILTIN["sum"]).gradients["x"]
+    Expr('-sign_times(x - w, c0)')
+
+Parts of a reduction's state that only count (a mean's ``n``) are not computed in a loop: how many values a field has is
+known. What a gradient takes from an output alone (its gradient, the state) is computed once per output: a *context*.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from ...expr import Expr, differentiate, simplify
+from ...expr.differentiate import times
+from ...expr.expr import apply, const, var
+from ...expr.simplify import substitute
+from ...expr.verify import kind
+from ...reductions import Reduction
+from .spell import as_number, fused
+
+GRADIENT, COUNT = "g", "count"  # the gradient of an output, the number of values in its field
+
+
+@dataclass(frozen=True)
+class Functor:
+    """Everything that a kernel computes, over the pixel, the operands and ``state_*``, ``c*``, ``g``, ``count``.
+
+    Args:
+        parts: the parts of the state that are folded, those of the result first.
+        result_parts: how many of them the result alone needs.
+        saved: the parts that the backward pass needs.
+        identity, step: for each part.
+        result: of the state and ``count``.
+        contexts: for each context, of ``g``, the saved parts and ``count``.
+        gradients: by the names of the pixel and of the operands, of contexts, pixel and operands.
+    """
+
+    parts: tuple[str, ...]
+    result_parts: int
+    saved: tuple[str, ...]
+    identity: tuple[Expr, ...]
+    step: tuple[Expr, ...]
+    result: Expr
+    contexts: tuple[Expr, ...]
+    gradients: dict[str, Expr]
+
+    @property
+    def counts(self) -> bool:
+        """Whether the number of values in a field is needed."""
+        return COUNT in {name for expr in (self.result, *self.contexts) for name in expr.names()}
+
+
+@functools.lru_cache(maxsize=256)
+def functor(expr: Expr, pixel: str, operands: tuple[str, ...], reduction: Reduction) -> Functor:
+    """The functor of a map and its reduction."""
+    r, value = reduction, as_number(expr)
+    counted = {
+        part
+        for part, step, one in zip(r.state, r.exprs["step"], r.exprs["identity"], strict=True)
+        if _counts(part, step, one)
+    }
+    steps = dict(zip(r.state, r.exprs["step"], strict=True))
+    first = _closure(set(r.exprs["result"][0].names()), steps) - counted
+    then = _closure(set(r.saved), steps) - counted - first
+    parts = tuple(p for p in r.state if p in first) + tuple(p for p in r.state if p in then)
+    names = {part: var(COUNT if part in counted else f"state_{part}") for part in r.state}
+    identity = dict(zip(r.state, r.exprs["identity"], strict=True))
+    contexts, gradients = _backward(value, pixel, operands, r, names)
+    return Functor(
+        parts=parts,
+        result_parts=sum(p in first for p in parts),
+        saved=tuple(p for p in parts if p in r.saved),
+        identity=tuple(identity[p] for p in parts),
+        step=tuple(fused(substitute(steps[p], {**names, "v": value})) for p in parts),
+        result=fused(substitute(r.exprs["result"][0], names)),
+        contexts=contexts,
+        gradients=gradients,
+    )
+
+
+def _counts(part: str, step: Expr, identity: Expr) -> bool:
+    return step is apply("add", var(part), const(1.0)) and identity is const(0.0)
+
+
+def _closure(needed: set[str], steps: dict[str, Expr]) -> set[str]:
+    """The parts without which those needed cannot be folded."""
+    while True:
+        more = needed | {name for part in needed for name in steps[part].names() if name in steps}
+        if more == needed:
+            return needed
+        needed = more
+
+
+def _backward(
+    value: Expr, pixel: str, operands: tuple[str, ...], r: Reduction, names: dict[str, Expr]
+) -> tuple[tuple[Expr, ...], dict[str, Expr]]:
+    outer = {GRADIENT} | {str(v.value) for v in names.values()}
+    adjoint = _weighed(simplify(substitute(r.exprs["adjoint"][0], {**names, "v": value})), outer)
+    found: dict[Expr, Expr] = {}
+    gradients = {}
+    for name in (pixel, *operands):
+        slope = differentiate(value, name) if kind(value) == "real" else const(0.0)
+        gradients[name] = fused(simplify(_hoist(times(adjoint, slope), outer, found)))
+    return tuple(fused(simplify(expr)) for expr in found), gradients
+
+
+def _weighed(adjoint: Expr, outer: set[str]) -> Expr:
+    """``g * adjoint``, so grouped that what depends on the output alone comes together."""
+    g = var(GRADIENT)
+    if adjoint is const(1.0):
+        return g
+    if adjoint.op == "mul":
+        a, b = adjoint.args
+        return apply("mul", _weighed(a, outer), b) if _is_outer(a, outer) else apply("mul", _weighed(b, outer), a)
+    if adjoint.op == "where" and all(_is_outer(branch, outer) for branch in adjoint.args[1:]):
+        return apply("where", adjoint.args[0], *(apply("mul", g, branch) for branch in adjoint.args[1:]))
+    return apply("mul", g, adjoint)
+
+
+def _is_outer(expr: Expr, outer: set[str]) -> bool:
+    return set(expr.names()) <= outer
+
+
+def _hoist(expr: Expr, outer: set[str], found: dict[Expr, Expr]) -> Expr:
+    """``expr`` with every largest part that depends on the output alone replaced by a context."""
+    done: dict[Expr, Expr] = {}
+
+    def rewrite(node: Expr) -> Expr:
+        if node not in done:
+            if node.op != "const" and node.names() and _is_outer(node, outer) and kind(node) == "real":
+                done[node] = found.setdefault(node, var(f"c{len(found)}"))
+            elif node.args:
+                done[node] = apply(node.op, *(rewrite(arg) for arg in node.args))
+            else:
+                done[node] = node
+        return done[node]
+
+    return rewrite(expr)

@@ -1,0 +1,222 @@
+// The backward pass: one walk over the evaluations serves the gradients of the pixels and of the operands, which share the
+// map and all that its derivatives have in common. Here lanes are channels: at each tap a row of sites is walked, the sums
+// of the operands' gradients stay in registers, and those of the pixels in a window that the first-level cache holds.
+//
+// The work is cut into `parts` of images and chunks by the geometry alone; each part has sums of its own, which are joined
+// in their order. Two runs agree to the last bit, for any number of threads.
+#pragma once
+#include "planes.hpp"
+
+namespace anyconv {
+
+constexpr int AT_LEAST_ONE = N ? N : 1;
+constexpr int CONTEXTS = Functor::CONTEXTS;
+
+struct Backward {  // as launch.py writes it: 64-bit fields in this order
+    Team team;
+    Geometry geometry;
+    i64 batch, groups, channels, filters;  // channels and filters of one group
+    i64 lanes_are_sites, parts, wants_pixels, saves;
+    i64 state_part;
+    Strided x, g, state, gx;  // gx: the gradient of the pixels
+    Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // gradients: double, the shape of the operand
+};
+
+// Buffers of one backward pass.
+struct Buffers {
+    R *operands, *pixels, *sums;
+};
+
+struct BackwardWork {
+    const Backward& call;
+    const Packed<C> packed;
+    const Buffers buffers;
+    i64 blocks() const { return packed.columns / V; }  // vectors of channels in a group
+    // sums[part][g][operand][block][k][o][V]
+    i64 sums_of_block() const { return packed.field * V; }
+    i64 sums_of_group() const { return AT_LEAST_ONE * blocks() * sums_of_block(); }
+    R* sums(i64 part, i64 g, int p, i64 block) const {
+        return buffers.sums + (part * call.groups + g) * sums_of_group() + (p * blocks() + block) * sums_of_block();
+    }
+    Reading reading(i64 g, i64 lane) const { return Reading(packed, buffers.operands + g * packed.size(), lane); }
+
+    // The contexts of V outputs from their gradients and saved parts.
+    static void contexts(const R* g, const R* states, i64 pitch, F count, R* to, i64 to_pitch) {
+        F state[Functor::SAVES ? Functor::SAVES : 1], made[CONTEXTS];
+        for (int q = 0; q < Functor::SAVES; ++q) state[q] = load<F>(states + q * pitch);
+        Functor::context(load<F>(g), state, count, made);
+        for (int q = 0; q < CONTEXTS; ++q) store<F>(to + q * to_pitch, made[q]);
+    }
+};
+
+// A row of sites at one tap, for one vector of channels and T filters.
+struct Row {
+    i64 rows, width;                    // sites
+    const R *x, *context;
+    R* gx;
+    i64 x_step, x_row, context_step, context_row;  // to the next site, to the next row
+    i64 filter_pitch;                   // from one context of a filter to the next
+};
+
+template <int FILTERS> NOINLINE void walk(const Row row, const Reading reading, i64 f, R* const* sums) {
+    F p[FILTERS][AT_LEAST_ONE], sum[FILTERS][AT_LEAST_ONE];
+    UNROLL
+    for (int j = 0; j < FILTERS; ++j) {
+        reading.row<C, true>(f + j, 0, p[j]);
+        UNROLL
+        for (int q = 0; q < N; ++q) sum[j][q] = load<F>(sums[q] + (f + j) * V);
+    }
+    for (i64 h = 0; h < row.rows; ++h) {
+        const R *x = row.x + h * row.x_row, *context = row.context + h * row.context_row;
+        R* gx = row.gx + h * row.x_row;
+        for (i64 w = 0; w < row.width; ++w, x += row.x_step, gx += row.x_step, context += row.context_step) {
+            F pixel = load<F>(x), total = load<F>(gx);
+            UNROLL
+            for (int j = 0; j < FILTERS; ++j) {
+                F c[CONTEXTS];
+                UNROLL
+                for (int q = 0; q < CONTEXTS; ++q) c[q] = splat<F>(context[q * row.filter_pitch + j]);
+                Functor::gradients(c, pixel, p[j], total, sum[j]);
+            }
+            store<F>(gx, total);
+        }
+    }
+    UNROLL
+    for (int j = 0; j < FILTERS; ++j)
+        UNROLL
+        for (int q = 0; q < N; ++q) store<F>(sums[q] + (f + j) * V, sum[j][q]);
+}
+
+struct ChannelsBackward : BackwardWork {
+    static constexpr i64 SITES_AT_ONCE = 64;  // enough to pay for loading and storing the sums
+    i64 window_size, context_pitch, sites_size;
+    explicit ChannelsBackward(const BackwardWork& work) : BackwardWork(work) {
+        window_size = call.geometry.largest_window() * V;
+        context_pitch = up(call.filters, V);
+        sites_size = call.geometry.largest_chunk();
+    }
+    i64 tasks() const { return call.parts * call.groups * blocks(); }
+    i64 windows() const { return call.batch * call.groups * blocks() * call.geometry.chunks(); }
+    i64 pixels_size() const { return call.wants_pixels ? windows() * window_size : 0; }
+    i64 bytes() const {
+        i64 reals = 2 * window_size + sites_size * CONTEXTS * context_pitch + (1 + Functor::SAVES) * 16 * context_pitch;
+        return reals * i64(sizeof(R)) + 256;
+    }
+    R* window_of(i64 n, i64 g, i64 block, i64 chunk) const {
+        return buffers.pixels + (((n * call.groups + g) * blocks() + block) * call.geometry.chunks() + chunk) * window_size;
+    }
+
+    void task(i64 index, const Scratch& scratch) const {
+        const i64 block = index % blocks(), g = index / blocks() % call.groups, part = index / blocks() / call.groups;
+        const i64 chunks = call.geometry.chunks(), all = call.batch * chunks;
+        R *x = scratch.at<R>(0), *unwanted = x + window_size, *context = unwanted + window_size;
+        R* sums_of[AT_LEAST_ONE];
+        for (int p = 0; p < N; ++p) {
+            sums_of[p] = sums(part, g, p, block);
+            for (i64 i = 0; i < sums_of_block(); ++i) sums_of[p][i] = R(0);
+        }
+        for (i64 i = part * all / call.parts; i < (part + 1) * all / call.parts; ++i) {
+            i64 n = i / chunks, chunk = i % chunks;
+            chunk_of(n, g, block, chunk, x, call.wants_pixels ? window_of(n, g, block, chunk) : unwanted, context, sums_of);
+        }
+    }
+
+    // gx <- the sums of all windows that hold a pixel, folded back from the padding
+    void unpack(i64 task, const Scratch&) const {
+        const Geometry& geo = call.geometry;
+        i64 h = task % geo.axis[1].pixels, d = task / geo.axis[1].pixels % geo.axis[0].pixels;
+        i64 rest = task / geo.axis[1].pixels / geo.axis[0].pixels;
+        i64 block = rest % blocks(), g = rest / blocks() % call.groups, n = rest / blocks() / call.groups;
+        const i64* s = call.gx.stride;
+        i64 lanes = least(V, call.channels - block * V);
+        T* row = call.gx.at<T>(n, g * call.channels + block * V) + d * s[2] + h * s[3];
+        i64 width = geo.axis[2].pixels;
+        Scratch line(width * V * i64(sizeof(R)));
+        R* sum = line.at<R>(0);
+        for (i64 i = 0; i < width * V; ++i) sum[i] = R(0);
+        for (i64 pd = 0; pd < geo.axis[0].padded(); ++pd)
+            for (i64 ph = 0; geo.axis[0].source(pd, geo.mode) == d && ph < geo.axis[1].padded(); ++ph)
+                if (geo.axis[1].source(ph, geo.mode) == h) add_row(n, g, block, pd, ph, sum);
+        for (i64 c = 0; c < lanes; ++c)
+            for (i64 w = 0; w < width; ++w) row[c * s[1] + w * s[4]] = Narrow<T>::of(sum[w * V + c]);
+    }
+    i64 unpack_tasks() const {
+        return call.batch * call.groups * blocks() * call.geometry.axis[0].pixels * call.geometry.axis[1].pixels;
+    }
+
+private:
+    void chunk_of(i64 n, i64 g, i64 block, i64 chunk, R* x, R* gx, R* context, R* const* sums_of) const {
+        const Geometry& geo = call.geometry;
+        const Box sites = geo.chunk(chunk), window = geo.window(sites);
+        const i64 wide = window.axis[2].size(), high = window.axis[1].size();
+        i64 lanes = least(V, call.channels - block * V);
+        gather<T>(geo, call.x, n, g * call.channels + block * V, lanes, window, x, V);
+        for (i64 i = 0; i < window.size() * V; ++i) gx[i] = R(0);
+        prepare(n, g, sites, context);
+        const Reading from = reading(g, block * V);
+        const i64 site = CONTEXTS * context_pitch, row_of_sites = sites.axis[2].size() * site;
+        geo.uniform(sites, [&](const Box& part, const Box& taps) {
+            Row row;
+            row.width = part.axis[2].size();
+            row.x_step = geo.axis[2].stride * V, row.x_row = geo.axis[1].stride * wide * V;
+            row.context_step = site, row.context_row = row_of_sites, row.filter_pitch = context_pitch;
+            const i64 at_once = 1 + (SITES_AT_ONCE - 1) / row.width;
+            for (i64 d = part.axis[0].first; d < part.axis[0].last; ++d)
+                for (i64 h = part.axis[1].first; h < part.axis[1].last; h += at_once) {
+                    row.rows = least(at_once, part.axis[1].last - h);
+                    i64 dx = d * geo.axis[0].stride - window.axis[0].first, hx = h * geo.axis[1].stride - window.axis[1].first;
+                    i64 wx = part.axis[2].first * geo.axis[2].stride - window.axis[2].first;
+                    const R* c = context + (((d - sites.axis[0].first) * sites.axis[1].size() + h - sites.axis[1].first)
+                                            * sites.axis[2].size() + part.axis[2].first - sites.axis[2].first) * site;
+                    i64 o = 0;
+                    auto over_taps = [&](auto walk_one) {
+                        taps.each([&](i64 kd, i64 kh, i64 kw) {
+                            i64 k = (kd * geo.axis[1].kernel + kh) * geo.axis[2].kernel + kw;
+                            i64 at = ((dx + kd * geo.axis[0].dilation) * high + hx + kh * geo.axis[1].dilation) * wide
+                                   + wx + kw * geo.axis[2].dilation;
+                            row.x = x + at * V, row.gx = gx + at * V, row.context = c + o;
+                            walk_one(k * call.filters + o);
+                        });
+                    };
+                    for (; o + Functor::FILTERS <= call.filters; o += Functor::FILTERS)
+                        over_taps([&](i64 f) { walk<Functor::FILTERS>(row, from, f, sums_of); });
+                    for (; o < call.filters; ++o) over_taps([&](i64 f) { walk<1>(row, from, f, sums_of); });
+                }
+        });
+    }
+
+    // context[site][context][o] for the sites of a chunk
+    void prepare(i64 n, i64 g, const Box& sites, R* context) const {
+        const i64 *s = call.g.stride, *t = call.state.stride, first = g * call.filters;
+        R row[(1 + Functor::SAVES) * V];
+        sites.each([&](i64 d, i64 h, i64 w) {
+            F count = splat<F>(Functor::COUNTS ? R(call.channels * call.geometry.taps_from(d, h, w)) : R(0));
+            for (i64 o = 0; o < call.filters; o += V) {
+                for (i64 i = 0; i < V; ++i) {
+                    i64 filter = first + least(o + i, call.filters - 1);
+                    row[i] = widen(call.g.at<T>(n, filter)[d * s[2] + h * s[3] + w * s[4]]);
+                    for (int q = 0; q < Functor::SAVES; ++q)
+                        row[(1 + q) * V + i] = call.state.at<R>(n, filter)[q * call.state_part + d * t[2] + h * t[3] + w * t[4]];
+                }
+                contexts(row, row + V, V, count, context + o, context_pitch);
+            }
+            context += CONTEXTS * context_pitch;
+        });
+    }
+
+    void add_row(i64 n, i64 g, i64 block, i64 pd, i64 ph, R* sum) const {  // in the order of the chunks
+        const Geometry& geo = call.geometry;
+        for (i64 chunk = 0; chunk < geo.chunks(); ++chunk) {
+            const Box window = geo.window(geo.chunk(chunk));
+            const Range *a = window.axis;
+            if (pd < a[0].first || pd >= a[0].last || ph < a[1].first || ph >= a[1].last) continue;
+            const R* from = window_of(n, g, block, chunk) + ((pd - a[0].first) * a[1].size() + ph - a[1].first) * a[2].size() * V;
+            for (i64 w = a[2].first; w < a[2].last; ++w, from += V) {
+                i64 to = geo.axis[2].source(w, geo.mode);
+                if (to >= 0) store<F>(sum + to * V, load<F>(sum + to * V) + load<F>(from));
+            }
+        }
+    }
+};
+
+}  // namespace anyconv

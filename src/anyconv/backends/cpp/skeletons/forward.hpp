@@ -1,0 +1,189 @@
+// The forward pass. Lanes are filters, or sites where filters are few; a tile of registers holds the states of
+// SITES x VECTORS outputs while one loop runs over the receptive field. Taps lie behind tables of offsets, so that one text
+// serves every kernel, stride, dilation and number of axes.
+#pragma once
+#include "operands.hpp"
+
+namespace anyconv {
+
+struct Forward {  // as launch.py writes it: 64-bit fields in this order
+    Team team;
+    Geometry geometry;
+    i64 batch, groups, channels, filters;  // channels and filters of one group
+    i64 lanes_are_sites, filter_parts, saves;
+    i64 state_part;  // elements from one part of the saved state to the next
+    Strided x, y, state, bias;
+    Strided operand[N];
+};
+
+// The elements of a receptive field, in the order in which they are folded.
+struct Field {
+    i64 *x, *f, *mask;  // offset of the pixel from the site's, row of the operands, offset in the mask of real pixels
+    i64 count;
+    void add(i64 offset, i64 row, i64 inside) { x[count] = offset, f[count] = row, mask[count] = inside, ++count; }
+};
+
+template <bool SITES_ARE_LANES> INLINE F pixel(const R* p) {
+    if constexpr (SITES_ARE_LANES) return load<F>(p);
+    else return splat<F>(*p);
+}
+// Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters).
+template <bool SITES_ARE_LANES, bool MASKED, int S, int W, int PARTS>
+NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading reading, R* out) {
+    constexpr int step = SITES_ARE_LANES ? 1 : V;  // from one filter, or vector of filters, to the next
+    F state[S][W][PARTS];
+    const R* at[S];
+    UNROLL
+    for (int s = 0; s < S; ++s) {
+        at[s] = x[s];
+        UNROLL
+        for (int j = 0; j < W; ++j) Functor::identity(state[s][j]);
+    }
+    for (i64 i = 0; i < field.count; ++i) {
+        const i64 offset = field.x[i], f = field.f[i];
+        F p[W][N ? N : 1];
+        UNROLL
+        for (int j = 0; j < W; ++j) reading.row<O, !SITES_ARE_LANES>(f, j * step, p[j]);
+        UNROLL
+        for (int s = 0; s < S; ++s) {
+            F v = pixel<SITES_ARE_LANES>(at[s] + offset);
+            UNROLL
+            for (int j = 0; j < W; ++j) {
+                if constexpr (MASKED) {
+                    F next[PARTS];
+                    Mask<F> inside = load<F>(masks[s] + field.mask[i]) != F{};
+                    UNROLL
+                    for (int q = 0; q < PARTS; ++q) next[q] = state[s][j][q];
+                    Functor::fold(next, v, p[j]);
+                    UNROLL
+                    for (int q = 0; q < PARTS; ++q) state[s][j][q] = select<F>(inside, next[q], state[s][j][q]);
+                } else {
+                    Functor::fold(state[s][j], v, p[j]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; ++s)
+        UNROLL
+        for (int j = 0; j < W; ++j)
+            UNROLL
+            for (int q = 0; q < PARTS; ++q) store<F>(out + ((s * W + j) * PARTS + q) * V, state[s][j][q]);
+}
+
+// What the tasks of a forward pass share.
+struct Work {
+    const Forward& call;
+    const Packed<O> packed;
+    const R* operands;  // of all groups
+    static constexpr int OUTPUTS = 1 + Functor::SAVES;  // y and the saved parts
+
+    Reading reading(i64 g, i64 o) const { return Reading(packed, operands + g * packed.size(), o); }
+
+    // the values of a tile, from the states that fold() left: to[output][s][j], vectors `pitch` apart
+    template <int S, int W, int PARTS>
+    INLINE void finish(const R* states, const F* count, R* const (&to)[OUTPUTS], i64 site_pitch, i64 filter_pitch) const {
+        for (int s = 0; s < S; ++s)
+            for (int j = 0; j < W; ++j) {
+                F state[PARTS];
+                for (int q = 0; q < PARTS; ++q) state[q] = load<F>(states + ((s * W + j) * PARTS + q) * V);
+                i64 at = s * site_pitch + j * filter_pitch;
+                store<F>(to[0] + at, Functor::result(state, count[s]));
+                if constexpr (PARTS == Functor::PARTS)
+                    for (int q = 0; q < Functor::SAVES; ++q) store<F>(to[1 + q] + at, state[Functor::SAVED[q]]);
+            }
+    }
+};
+
+// Lanes are filters: the window of a chunk of sites lies pixel by pixel, channels together.
+template <int PARTS> struct FiltersForward : Work {
+    static constexpr int S = Functor::SITES;
+    i64 window_size, sites_size, stage_size;
+    explicit FiltersForward(const Work& work) : Work(work) {
+        window_size = up(call.geometry.largest_window() * call.channels, V);
+        sites_size = up(call.geometry.largest_chunk(), S);
+        stage_size = sites_size * Functor::VECTORS * V;
+    }
+    i64 bytes() const {
+        i64 reals = window_size + stage_size * OUTPUTS + 2 * S * Functor::VECTORS * PARTS * V;
+        return reals * i64(sizeof(R)) + (3 * packed.field + 2 * sites_size) * i64(sizeof(i64)) + 256;
+    }
+
+    void task(i64 n, i64 g, i64 chunk, Range filters, const Scratch& scratch) const {
+        const Geometry& geo = call.geometry;
+        const Box sites = geo.chunk(chunk), window = geo.window(sites);
+        R* x = scratch.at<R>(0);
+        R* stage = x + window_size;
+        R* states = stage + stage_size * OUTPUTS;
+        i64* table = (i64*)(states + S * Functor::VECTORS * PARTS * V);
+        i64 *at = table + 3 * packed.field, *y_at = at + sites_size;
+        gather<T>(geo, call.x, n, g * call.channels, call.channels, window, x, call.channels);
+        geo.uniform(sites, [&](const Box& part, const Box& taps) {
+            Field field = seen(taps, window, table);
+            i64 count = 0;
+            const i64* ys = call.y.stride;
+            part.each([&](i64 d, i64 h, i64 w) {
+                at[count] = pixel_of(window, d * geo.axis[0].stride - window.axis[0].first,
+                                     h * geo.axis[1].stride - window.axis[1].first,
+                                     w * geo.axis[2].stride - window.axis[2].first);
+                y_at[count++] = d * ys[2] + h * ys[3] + w * ys[4];
+            });
+            i64 o = filters.first;
+            for (; o + (Functor::VECTORS - 1) * V < filters.last; o += Functor::VECTORS * V)
+                filters_at<Functor::VECTORS>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+            for (; o < filters.last; o += V)
+                filters_at<1>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+        });
+    }
+
+private:
+    i64 pixel_of(const Box& window, i64 d, i64 h, i64 w) const {
+        return ((d * window.axis[1].size() + h) * window.axis[2].size() + w) * call.channels;
+    }
+    Field seen(const Box& taps, const Box& window, i64* table) const {
+        Field field{table, table + packed.field, table + 2 * packed.field, 0};
+        const Geometry& geo = call.geometry;
+        taps.each([&](i64 d, i64 h, i64 w) {
+            i64 k = (d * geo.axis[1].kernel + h) * geo.axis[2].kernel + w;
+            i64 offset = pixel_of(window, d * geo.axis[0].dilation, h * geo.axis[1].dilation, w * geo.axis[2].dilation);
+            for (i64 c = 0; c < call.channels; ++c) field.add(offset + c, k * call.channels + c, 0);
+        });
+        return field;
+    }
+    template <int W>
+    void filters_at(i64 n, i64 g, i64 o, i64 last, const Field& field, const R* x, const i64* at, const i64* y_at,
+                    i64 count, R* stage, R* states) const {
+        F counts[S];
+        for (F& many : counts) many = splat<F>(R(field.count));
+        for (i64 i = 0; i < count; i += S) {
+            const R* pixels[S];  // beyond the last site, the last again
+            for (int s = 0; s < S; ++s) pixels[s] = x + at[i + s < count ? i + s : count - 1];
+            fold<false, false, S, W, PARTS>(field, pixels, nullptr, reading(g, o), states);
+            R* to[OUTPUTS];
+            for (int q = 0; q < OUTPUTS; ++q) to[q] = stage + q * stage_size + i * W * V;
+            finish<S, W, PARTS>(states, counts, to, W * V, V);
+        }
+        i64 lanes = last - o < W * V ? last - o : W * V, filter = g * call.filters + o;
+        scatter<T>(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], y_at, &call.bias, filter);
+        if (PARTS == Functor::PARTS && call.saves)
+            for (int q = 0; q < Functor::SAVES; ++q)
+                scatter<R>(stage + (1 + q) * stage_size, W * V, count, lanes,
+                           call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], y_at, nullptr, 0);
+    }
+    // to[o][site] <- from[site][o], a block of sites at a time; with the bias of each filter, if there is one
+    template <class To>
+    static void scatter(const R* from, i64 pitch, i64 sites, i64 filters, To* to, i64 filter_stride, const i64* at,
+                        const Strided* bias, i64 filter) {
+        for (i64 i = 0; i < sites; i += 16)
+            for (i64 o = 0; o < filters; ++o) {
+                R b = bias && bias->data ? widen(*bias->at<T>(filter + o, 0)) : R(0);
+                bool adds = bias && bias->data;
+                for (i64 j = i; j < i + 16 && j < sites; ++j) {
+                    R value = from[j * pitch + o];
+                    to[o * filter_stride + at[j]] = Narrow<To>::of(adds ? value + b : value);
+                }
+            }
+    }
+};
+
+}  // namespace anyconv

@@ -1,0 +1,121 @@
+// The forward pass where filters are few: lanes are sites, an operand is one number.
+#pragma once
+#include "forward.hpp"
+#include "planes.hpp"
+
+namespace anyconv {
+
+template <int PARTS> struct SitesForward : Work {
+    static constexpr int S = Functor::SITES * Functor::VECTORS / Functor::FILTERS;  // vectors of sites, with FILTERS each
+    static constexpr int ALONE = Functor::SITES;                                    // with one
+    i64 window_size, mask_size, row_size;
+    explicit SitesForward(const Work& work) : Work(work) {
+        window_size = largest_planes(call.geometry) * call.channels;
+        mask_size = largest_planes(call.geometry);
+        row_size = up(largest_planes(call.geometry), V) + V * (S > ALONE ? S : ALONE);
+    }
+    i64 bytes() const {
+        i64 reals = window_size + mask_size + row_size * Functor::FILTERS * OUTPUTS + row_size
+                  + (S * Functor::FILTERS > ALONE ? S * Functor::FILTERS : ALONE) * PARTS * V;
+        return reals * i64(sizeof(R)) + 3 * packed.field * i64(sizeof(i64)) + 256;
+    }
+
+    void task(i64 n, i64 g, i64 chunk, Range filters, const Scratch& scratch) const {
+        const Geometry& geo = call.geometry;
+        const Box sites = geo.chunk(chunk);
+        const Planes planes(geo, geo.window(sites));
+        Memory m(*this, scratch);
+        planes.gather<T>(geo, call.x, n, g * call.channels, call.channels, m.x);
+        if (geo.mode == SKIP) planes.mark_real(geo, m.mask);
+        Field field = taps(planes, m.table);
+        for (i64 d = 0; d < sites.axis[0].size(); ++d) {
+            i64 from = planes.lattice(d, 0, 0);
+            i64 run = planes.lattice(d, sites.axis[1].size() - 1, sites.axis[2].size() - 1) + 1 - from;
+            i64 vectors = (run + V - 1) / V;
+            if (Functor::COUNTS) count(sites, d, planes, m.counts);
+            i64 o = filters.first;
+            for (; o + Functor::FILTERS <= filters.last; o += Functor::FILTERS)
+                filters_at<S, Functor::FILTERS>(n, g, o, d, sites, planes, field, m, from, vectors);
+            for (; o < filters.last; ++o) filters_at<ALONE, 1>(n, g, o, d, sites, planes, field, m, from, vectors);
+        }
+    }
+
+private:
+    struct Memory {
+        R *x, *mask, *stage, *counts, *states;
+        i64* table;
+        Memory(const SitesForward& f, const Scratch& scratch) {
+            x = scratch.at<R>(0);
+            mask = x + f.window_size;
+            stage = mask + f.mask_size;
+            counts = stage + f.row_size * Functor::FILTERS * OUTPUTS;
+            states = counts + f.row_size;
+            table = (i64*)(states + (S * Functor::FILTERS > ALONE ? S * Functor::FILTERS : ALONE) * PARTS * V);
+        }
+    };
+    Field taps(const Planes& planes, i64* table) const {
+        Field field{table, table + packed.field, table + 2 * packed.field, 0};
+        const Geometry& geo = call.geometry;
+        for (i64 d = 0, k = 0; d < geo.axis[0].kernel; ++d)
+            for (i64 h = 0; h < geo.axis[1].kernel; ++h)
+                for (i64 w = 0; w < geo.axis[2].kernel; ++w, ++k)
+                    for (i64 c = 0; c < call.channels; ++c) {
+                        i64 tap = planes.tap(geo, d, h, w);
+                        field.add(tap + c * planes.channel, k * call.channels + c, tap);
+                    }
+        return field;
+    }
+    void count(const Box& sites, i64 d, const Planes& planes, R* counts) const {  // values in the field of each site
+        for (i64 h = 0; h < sites.axis[1].size(); ++h)
+            for (i64 w = 0; w < sites.axis[2].size(); ++w)
+                counts[planes.lattice(0, h, w)] = R(call.channels * call.geometry.taps_from(
+                    sites.axis[0].first + d, sites.axis[1].first + h, sites.axis[2].first + w));
+    }
+    template <int VECTORS, int FILTERS>
+    void filters_at(i64 n, i64 g, i64 o, i64 d, const Box& sites, const Planes& planes, const Field& field,
+                    const Memory& m, i64 from, i64 vectors) const {
+        for (i64 v = 0; v < vectors; v += VECTORS) {
+            const R* pixels[VECTORS];  // a tile may reach beyond the run: up to VECTORS vectors of stage are spare
+            F counts[VECTORS];
+            for (int s = 0; s < VECTORS; ++s) {
+                i64 at = v + s < vectors ? v + s : vectors - 1;
+                pixels[s] = m.x + from + at * V;
+                counts[s] = Functor::COUNTS ? load<F>(m.counts + at * V) : F{};
+            }
+            if (call.geometry.mode == SKIP) {
+                const R* masks[VECTORS];
+                for (int s = 0; s < VECTORS; ++s) masks[s] = m.mask + (pixels[s] - m.x);
+                fold<true, true, VECTORS, FILTERS, PARTS>(field, pixels, masks, reading(g, o), m.states);
+            } else {
+                fold<true, false, VECTORS, FILTERS, PARTS>(field, pixels, nullptr, reading(g, o), m.states);
+            }
+            R* to[OUTPUTS];
+            for (int q = 0; q < OUTPUTS; ++q) to[q] = m.stage + q * FILTERS * row_size + v * V;
+            finish<VECTORS, FILTERS, PARTS>(m.states, counts, to, V, row_size);
+        }
+        const i64* s = call.y.stride;
+        i64 site = (sites.axis[0].first + d) * s[2] + sites.axis[1].first * s[3] + sites.axis[2].first * s[4];
+        for (int j = 0; j < FILTERS; ++j) {
+            i64 filter = g * call.filters + o + j;
+            const R* row = m.stage + j * row_size;
+            put<T>(row, sites, planes, call.y.at<T>(n, filter) + site, &call.bias, filter);
+            if (PARTS == Functor::PARTS && call.saves)
+                for (int q = 0; q < Functor::SAVES; ++q)
+                    put<R>(row + (1 + q) * FILTERS * row_size, sites, planes,
+                           call.state.at<R>(n, filter) + q * call.state_part + site, nullptr, 0);
+        }
+    }
+    template <class To>
+    void put(const R* row, const Box& sites, const Planes& planes, To* to, const Strided* bias, i64 filter) const {
+        bool adds = bias && bias->data;
+        R b = adds ? widen(*bias->at<T>(filter, 0)) : R(0);
+        for (i64 h = 0; h < sites.axis[1].size(); ++h) {
+            const R* line = row + planes.lattice(0, h, 0);
+            To* at = to + h * call.y.stride[3];
+            for (i64 w = 0; w < sites.axis[2].size(); ++w)
+                at[w * call.y.stride[4]] = Narrow<To>::of(adds ? line[w] + b : line[w]);
+        }
+    }
+};
+
+}  // namespace anyconv

@@ -1,0 +1,79 @@
+// Windows for lanes of sites. The padded pixels of a channel lie as one plane for each phase (pixel modulo stride), so that
+// the pixels that one tap shows to neighboring sites are neighbors, whatever the stride: site q sees pixel q + offset(tap).
+// Between the rows of sites lie a few that are none; they are computed and dropped.
+#pragma once
+#include "operands.hpp"
+
+namespace anyconv {
+
+struct Planes {
+    Box window;
+    i64 extent[3];      // lattice points of a phase along each axis
+    i64 stride[3], plane, channel;  // elements from phase to phase, of a phase, of a channel
+
+    Planes(const Geometry& geo, const Box& window_) : window(window_) {
+        i64 phases = 1;
+        plane = 1;
+        for (int a = 0; a < 3; ++a) {
+            stride[a] = geo.axis[a].stride;
+            extent[a] = (window.axis[a].size() + stride[a] - 1) / stride[a];
+            plane *= extent[a];
+            phases *= stride[a];
+        }
+        plane = up(plane + V, V);  // a vector may begin at the last site
+        channel = phases * plane;
+    }
+    i64 lattice(i64 d, i64 h, i64 w) const { return (d * extent[1] + h) * extent[2] + w; }
+    i64 pixel(i64 d, i64 h, i64 w) const {  // where a pixel of the window lies
+        i64 phase = (d % stride[0] * stride[1] + h % stride[1]) * stride[2] + w % stride[2];
+        return phase * plane + lattice(d / stride[0], h / stride[1], w / stride[2]);
+    }
+    i64 tap(const Geometry& geo, i64 d, i64 h, i64 w) const {
+        return pixel(d * geo.axis[0].dilation, h * geo.axis[1].dilation, w * geo.axis[2].dilation);
+    }
+
+    // work(c, d, h, where the row's pixels begin, source row, or null outside the image) for every row of the window
+    template <class From>
+    void gather(const Geometry& geo, const Strided& x, i64 n, i64 c0, i64 channels, R* to) const {
+        for (i64 i = 0; i < channels * channel; ++i) to[i] = R(geo.fill);
+        const i64* s = x.stride;
+        each_row(geo, [&](i64 d, i64 h, i64 sd, i64 sh) {
+            for (i64 c = 0; c < channels; ++c) {
+                const From* row = x.at<From>(n, c0 + c) + sd * s[2] + sh * s[3];
+                for (i64 phase = 0; phase < stride[2]; ++phase) {
+                    R* line = to + c * channel + pixel(d, h, phase);
+                    for (i64 i = 0, w = phase; w < window.axis[2].size(); ++i, w += stride[2]) {
+                        i64 sw = geo.axis[2].source(window.axis[2].first + w, geo.mode);
+                        if (sw >= 0) line[i] = widen(row[sw * s[4]]);
+                    }
+                }
+            }
+        });
+    }
+    void mark_real(const Geometry& geo, R* mask) const {  // 1 for the pixels of the image, 0 for padding
+        for (i64 i = 0; i < channel; ++i) mask[i] = R(0);
+        each_row(geo, [&](i64 d, i64 h, i64, i64) {
+            for (i64 w = 0; w < window.axis[2].size(); ++w)
+                if (geo.axis[2].source(window.axis[2].first + w, geo.mode) >= 0) mask[pixel(d, h, w)] = R(1);
+        });
+    }
+
+private:
+    template <class Each> void each_row(const Geometry& geo, const Each& each) const {  // that has a source
+        for (i64 d = 0; d < window.axis[0].size(); ++d)
+            for (i64 h = 0; h < window.axis[1].size(); ++h) {
+                i64 sd = geo.axis[0].source(window.axis[0].first + d, geo.mode);
+                i64 sh = geo.axis[1].source(window.axis[1].first + h, geo.mode);
+                if (sd >= 0 && sh >= 0) each(d, h, sd, sh);
+            }
+    }
+};
+
+inline i64 largest_planes(const Geometry& geo) {  // elements of a channel of the largest window
+    Box window;
+    for (int a = 0; a < 3; ++a)
+        window.axis[a] = {0, (geo.axis[a].chunk - 1) * geo.axis[a].stride + (geo.axis[a].kernel - 1) * geo.axis[a].dilation + 1};
+    return Planes(geo, window).channel;
+}
+
+}  // namespace anyconv

@@ -1,0 +1,166 @@
+"""schedule: tiles, lanes, chunks and parts; pure functions of the formula's cost, the shapes and the machine.
+
+>>> tile(cost=3, parts=1, operands=1, machine=Machine("x86_64", (), 64, 32))
+Tile(sites=8, vectors=2, filters=4)
+
+A `Tile` is compiled into a kernel; a `Schedule` is a few numbers of one call. Neither depends on the number of threads
+in a way that a result could show: the backward pass is cut by shapes alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+from ..expr import Expr
+from ..geometry import Geometry, Ints
+from .machine import Machine
+
+# roughly how many instructions an operation takes on a vector; what is not listed takes one
+COST = {
+    "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "hypot": 12, "pow": 60, "floor_divide": 40, "remainder": 40,
+    "fmod": 40, "trunc_divide": 8, "sign": 3, "maximum": 2, "minimum": 2, "clamp": 4, "round": 3, "floor": 5,
+    "ceil": 5, "trunc": 6, "frac": 7, "exp": 13, "exp2": 12, "expm1": 16, "log": 22, "log2": 23, "log10": 24,
+    "log1p": 30, "logaddexp": 50, "logaddexp2": 50, "xlogy": 26, "xlog1py": 34, "ldexp": 14, "mantissa": 8,
+    "exponent": 8, "sin": 22, "cos": 22, "tan": 28, "asin": 20, "acos": 22, "atan": 24, "atan2": 34, "sinh": 24,
+    "cosh": 20, "tanh": 26, "asinh": 200, "acosh": 200, "atanh": 200, "sinc": 30, "erf": 36, "erfc": 400, "erfinv":
+    800, "lgamma": 800, "digamma": 400, "polygamma": 800, "sigmoid": 22, "logit": 26, "logsigmoid": 46, "softplus":
+    46, "elu": 18, "celu": 22, "selu": 18, "gelu": 40, "gelu_tanh": 34, "silu": 20, "mish": 80, "hardswish": 8,
+    "hardsigmoid": 8, "hardtanh": 4,
+}  # fmt: skip
+CHEAP = 12  # up to here, loads matter, and many evaluations side by side hide them
+
+
+def cost(*exprs: Expr) -> int:
+    """Instructions per vector of evaluations, roughly; what the Exprs share counts once."""
+    nodes = dict.fromkeys(node for expr in exprs for node in expr.nodes() if node.args)
+    return sum(COST.get(node.op, 1) for node in nodes)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Registers of a kernel: forward ``sites`` x ``vectors`` of filters, backward ``filters`` side by side."""
+
+    sites: int
+    vectors: int
+    filters: int
+
+
+def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
+    """The tile for a formula.
+
+    Args:
+        cost: of the map, from :func:`cost`.
+        parts, operands: of the functor; each takes registers.
+    """
+    room = machine.registers // 2 // max(1, parts)
+    if cost > CHEAP:
+        room = min(room, 8)  # the map wants registers and space in the instruction cache
+    vectors = 2 if room >= 8 else 1
+    sites = next(s for s in (8, 4, 2, 1) if s <= max(1, room // vectors))
+    free = machine.registers - 6
+    filters = 4 if free >= 4 * (2 * operands) and machine.registers >= 32 else 2
+    return Tile(sites=sites, vectors=vectors, filters=min(filters, sites * vectors))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one call is cut.
+
+    Args:
+        lanes: ``"channels"`` (filters forward, channels backward) or ``"sites"``.
+        chunk: sites of a task along each of the three axes.
+        parts: forward, pieces of the filters; backward, sums that are joined at the end.
+    """
+
+    lanes: str
+    chunk: Ints
+    parts: int
+
+
+def waste(count: int, lanes: int) -> float:
+    """The factor by which ``count`` values fill more than themselves when they go into whole vectors."""
+    return math.ceil(count / lanes) * lanes / count
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call has to do.
+
+    Args:
+        geometry: where it looks.
+        size: of the image.
+        batch: images.
+        channels, filters: of one group.
+        itemsize: bytes of a number in the arithmetic.
+    """
+
+    geometry: Geometry
+    size: Ints
+    batch: int
+    channels: int
+    filters: int
+    itemsize: int
+
+    @property
+    def sites(self) -> Ints:
+        """Sites along each axis."""
+        return self.geometry.sites(self.size)
+
+
+@functools.lru_cache(maxsize=1024)
+def forward(work: Work, machine: Machine, threads: int) -> Schedule:
+    """The schedule of a forward pass."""
+    lanes, sites = machine.lanes(work.itemsize), work.sites
+    which = _lanes(work, work.filters, lanes)
+    chunk = _chunk(work, work.channels * work.itemsize, machine.cache_bytes // 3, rows_only=which == "sites")
+    tasks = work.batch * work.geometry.groups * _chunks(sites, chunk)
+    parts = 1
+    if tasks < 2 * threads:
+        most = math.ceil(work.filters / (lanes if which == "channels" else 4))
+        parts = max(1, min(math.ceil(2 * threads / tasks), most))
+    return Schedule(which, chunk, parts)
+
+
+@functools.lru_cache(maxsize=1024)
+def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
+    """The schedule of a backward pass: independent of the number of threads, and so are its sums."""
+    lanes, sites, groups = machine.lanes(work.itemsize), work.sites, work.geometry.groups
+    which = _lanes(work, work.channels, lanes)
+    per_site = (2 * lanes + contexts * work.filters) * work.itemsize
+    chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
+    pieces = work.batch * (_chunks(sites, chunk) if which == "channels" else max(1, math.prod(sites) // 1024))
+    across = groups * (math.ceil(work.channels / lanes) if which == "channels" else work.channels)
+    weights = groups * work.channels * work.filters * work.geometry.taps
+    images = work.batch * groups * (work.channels * math.prod(work.size) + work.filters * math.prod(sites))
+    most = max(1, images // (4 * weights))  # the sums of all parts stay small beside the images
+    return Schedule(which, chunk, max(1, min(math.ceil(64 / across), pieces, most)))
+
+
+def _lanes(work: Work, across: int, lanes: int) -> str:
+    """Along channels, unless so many lanes would be padding that padding rows of sites is cheaper."""
+    g, sites = work.geometry, work.sites
+    rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
+    padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)
+    return "sites" if padded * 1.1 < waste(across, lanes) else "channels"
+
+
+def _chunks(sites: Ints, chunk: Ints) -> int:
+    return math.prod(math.ceil(s / c) for s, c in zip(sites, chunk, strict=True))
+
+
+def _chunk(work: Work, bytes_per_pixel: int, room: int, *, rows_only: bool) -> Ints:
+    """Halve the longest axis of a chunk until the pixels it sees fit the room."""
+    geometry, chunk = work.geometry, list(work.sites)
+
+    def window() -> int:
+        spans = zip(chunk, geometry.stride, geometry.kernel, geometry.dilation, strict=True)
+        return math.prod((c - 1) * s + d * (k - 1) + 1 for c, s, k, d in spans)
+
+    while window() * bytes_per_pixel > room and max(chunk) > 1:
+        axis = max(range(len(chunk)), key=lambda a: chunk[a])
+        if rows_only and len(chunk) > 1 and axis == len(chunk) - 1 and max(chunk[:-1]) > 1:
+            axis = max(range(len(chunk) - 1), key=lambda a: chunk[a])  # rows stay whole: what lies between them is lost
+        chunk[axis] = math.ceil(chunk[axis] / 2)
+    return tuple(chunk)
