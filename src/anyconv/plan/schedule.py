@@ -1,7 +1,7 @@
 """schedule: tiles, lanes, chunks and parts; pure functions of the formula's cost, the shapes and the machine.
 
 >>> tile(cost=3, parts=1, operands=1, machine=Machine("x86_64", (), 64, 32))
-Tile(sites=8, vectors=2, filters=4)
+Tile(sites=4, vectors=4, filters=4, channels=2)
 
 A `Tile` is compiled into a kernel; a `Schedule` is a few numbers of one call. Neither depends on the number of threads
 in a way that a result could show: the backward pass is cut by shapes alone.
@@ -40,11 +40,12 @@ def cost(*exprs: Expr) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """Registers of a kernel: forward ``sites`` x ``vectors`` of filters, backward ``filters`` side by side."""
+    """Registers of a kernel: forward ``sites`` x ``vectors`` of filters; backward ``filters``, ``channels`` vectors."""
 
     sites: int
     vectors: int
     filters: int
+    channels: int
 
 
 def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
@@ -57,11 +58,14 @@ def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
     room = machine.registers // 2 // max(1, parts)
     if cost > CHEAP:
         room = min(room, 8)  # the map wants registers and space in the instruction cache
-    vectors = 2 if room >= 8 else 1
-    sites = next(s for s in (8, 4, 2, 1) if s <= max(1, room // vectors))
-    free = machine.registers - 6
-    filters = 4 if free >= 4 * (2 * operands) and machine.registers >= 32 else 2
-    return Tile(sites=sites, vectors=vectors, filters=min(filters, sites * vectors))
+    # a pixel of a site is spread over a vector by an instruction that competes with the map's; a row of operands is not
+    vectors, sites = next((v, s) for v, s in ((4, 4), (2, 4), (2, 2), (1, 2), (1, 1)) if v * s <= max(1, room))
+    # backward each filter of a tile needs its operands and their sums
+    filters, channels = next(
+        (f, c) for f, c in ((4, 2), (4, 1), (2, 1), (1, 1))
+        if (2 * operands * f * c <= machine.registers // 2 + 2 and (c == 1 or cost <= CHEAP)) or f == 1
+    )  # fmt: skip
+    return Tile(sites=sites, vectors=vectors, filters=min(filters, sites * vectors), channels=channels)
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,9 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
     across = groups * (math.ceil(work.channels / lanes) if which == "channels" else work.channels)
     weights = groups * work.channels * work.filters * work.geometry.taps
     images = work.batch * groups * (work.channels * math.prod(work.size) + work.filters * math.prod(sites))
-    most = max(1, images // (4 * weights))  # the sums of all parts stay small beside the images
-    return Schedule(which, chunk, max(1, min(math.ceil(64 / across), pieces, most)))
+    most = max(1, images // (2 * weights))  # the sums of all parts stay small beside the images
+    parts = max(1, min(math.ceil(64 / across), pieces, most))
+    return Schedule(which, chunk, math.ceil(pieces / math.ceil(pieces / parts)))  # as even as they can be
 
 
 def _lanes(work: Work, across: int, lanes: int) -> str:

@@ -55,7 +55,7 @@ class Functor:
 @functools.lru_cache(maxsize=256)
 def functor(expr: Expr, pixel: str, operands: tuple[str, ...], reduction: Reduction) -> Functor:
     """The functor of a map and its reduction."""
-    r, value = reduction, as_number(expr)
+    r, value = reduction, as_number(simplify(expr))
     counted = {
         part
         for part, step, one in zip(r.state, r.exprs["step"], r.exprs["identity"], strict=True)

@@ -127,7 +127,8 @@ class _Writer:
             f"static constexpr int SAVED[] = {{{', '.join(str(f.parts.index(p)) for p in f.saved) or '0'}}};",
             f"static constexpr int SAVES = {len(f.saved)}, CONTEXTS = {self._contexts};",
             f"static constexpr bool COUNTS = {str(f.counts).lower()};",
-            f"static constexpr int SITES = {t.sites}, VECTORS = {t.vectors}, FILTERS = {t.filters};",
+            f"static constexpr int SITES = {t.sites}, VECTORS = {t.vectors};",
+            f"static constexpr int FILTERS = {t.filters}, CHANNELS = {t.channels};",
         ]
         for size in sorted({f.result_parts, len(f.parts)}):
             lines += ["", *self._identity(size), *self._fold(size)]

@@ -94,19 +94,25 @@ class Speller:
         return None
 
     def add(self, roots: Mapping[str, Expr]) -> list[str]:
-        """``name = name + ...`` for each root; a product is added by a fused operation, a zero not at all."""
+        """``name = name + ...`` for each root; a product is added by a fused operation, a zero not at all.
+
+        Of two sums one goes to the adders and the other, with a factor of 1, to the multipliers: together they are done
+        sooner.
+        """
         lines = self._temporaries(roots.values())
-        for name, root in roots.items():
+        for i, (name, root) in enumerate(roots.items()):
             if root.op == "const" and root.value == 0:
                 continue
-            lines.append(f"{name} = {self._sum(name, root)};")
+            lines.append(f"{name} = {self._sum(name, root, plainly=i == 0)};")
         return lines
 
-    def _sum(self, name: str, root: Expr) -> str:
+    def _sum(self, name: str, root: Expr, *, plainly: bool = False) -> str:
         negative, term = (True, root.args[0]) if root.op == "neg" else (False, root)
         if term.op == "mul" and term not in self._text:
             a, b = (self._inline(arg) for arg in term.args)
             return f"fma({'-' + a if negative else a}, {b}, {name})"
+        if plainly:
+            return f"{name} {'-' if negative else '+'} {_grouped(self._inline(term), term, self._text)}"
         return f"{'deduct' if negative else 'accumulate'}({name}, {self._inline(term)})"
 
     def _temporaries(self, given: Iterable[Expr]) -> list[str]:

@@ -38,7 +38,7 @@ struct BackwardWork {
     R* sums(i64 part, i64 g, int p, i64 block) const {
         return buffers.sums + (part * call.groups + g) * sums_of_group() + (p * blocks() + block) * sums_of_block();
     }
-    Reading reading(i64 g, i64 lane) const { return Reading(packed, buffers.operands + g * packed.size(), lane); }
+    Reading<C> reading(i64 g, i64 lane) const { return Reading<C>(packed, buffers.operands + g * packed.size(), lane); }
 
     // The contexts of V outputs from their gradients and saved parts.
     static void contexts(const R* g, const R* states, i64 pitch, F count, R* to, i64 to_pitch) {
@@ -49,57 +49,68 @@ struct BackwardWork {
     }
 };
 
-// A row of sites at one tap, for one vector of channels and T filters.
+// Rows of sites at one tap, for W vectors of channels and T filters.
 struct Row {
-    i64 rows, width;                    // sites
+    i64 rows, width;  // sites
     const R *x, *context;
     R* gx;
     i64 x_step, x_row, context_step, context_row;  // to the next site, to the next row
-    i64 filter_pitch;                   // from one context of a filter to the next
+    i64 x_vector, sums_vector;                     // to the next vector of channels
+    i64 filter_pitch;                              // from one context of a filter to the next
 };
 
-template <int FILTERS> NOINLINE void walk(const Row row, const Reading reading, i64 f, R* const* sums) {
-    F p[FILTERS][AT_LEAST_ONE], sum[FILTERS][AT_LEAST_ONE];
+template <int T, int W> NOINLINE void walk(const Row row, const Reading<C>* readings, i64 f, R* const* sums) {
+    F p[W][T][AT_LEAST_ONE], sum[W][T][AT_LEAST_ONE];
     UNROLL
-    for (int j = 0; j < FILTERS; ++j) {
-        reading.row<C, true>(f + j, 0, p[j]);
+    for (int v = 0; v < W; ++v)
         UNROLL
-        for (int q = 0; q < N; ++q) sum[j][q] = load<F>(sums[q] + (f + j) * V);
-    }
+        for (int j = 0; j < T; ++j) {
+            readings[v].template row<true>(f + j, 0, p[v][j]);
+            UNROLL
+            for (int q = 0; q < N; ++q) sum[v][j][q] = load<F>(sums[q] + v * row.sums_vector + (f + j) * V);
+        }
     for (i64 h = 0; h < row.rows; ++h) {
         const R *x = row.x + h * row.x_row, *context = row.context + h * row.context_row;
         R* gx = row.gx + h * row.x_row;
         for (i64 w = 0; w < row.width; ++w, x += row.x_step, gx += row.x_step, context += row.context_step) {
-            F pixel = load<F>(x), total = load<F>(gx);
+            F pixel[W], total[W];
             UNROLL
-            for (int j = 0; j < FILTERS; ++j) {
+            for (int v = 0; v < W; ++v) pixel[v] = load<F>(x + v * row.x_vector), total[v] = load<F>(gx + v * row.x_vector);
+            UNROLL
+            for (int j = 0; j < T; ++j) {
                 F c[CONTEXTS];
                 UNROLL
                 for (int q = 0; q < CONTEXTS; ++q) c[q] = splat<F>(context[q * row.filter_pitch + j]);
-                Functor::gradients(c, pixel, p[j], total, sum[j]);
+                UNROLL
+                for (int v = 0; v < W; ++v) Functor::gradients(c, pixel[v], p[v][j], total[v], sum[v][j]);
             }
-            store<F>(gx, total);
+            UNROLL
+            for (int v = 0; v < W; ++v) store<F>(gx + v * row.x_vector, total[v]);
         }
     }
     UNROLL
-    for (int j = 0; j < FILTERS; ++j)
+    for (int v = 0; v < W; ++v)
         UNROLL
-        for (int q = 0; q < N; ++q) store<F>(sums[q] + (f + j) * V, sum[j][q]);
+        for (int j = 0; j < T; ++j)
+            UNROLL
+            for (int q = 0; q < N; ++q) store<F>(sums[q] + v * row.sums_vector + (f + j) * V, sum[v][j][q]);
 }
 
 struct ChannelsBackward : BackwardWork {
     static constexpr i64 SITES_AT_ONCE = 64;  // enough to pay for loading and storing the sums
+    static constexpr i64 W = Functor::CHANNELS;  // vectors of channels that a task takes on together
     i64 window_size, context_pitch, sites_size;
     explicit ChannelsBackward(const BackwardWork& work) : BackwardWork(work) {
         window_size = call.geometry.largest_window() * V;
         context_pitch = up(call.filters, V);
         sites_size = call.geometry.largest_chunk();
     }
-    i64 tasks() const { return call.parts * call.groups * blocks(); }
+    i64 shares() const { return (blocks() + W - 1) / W; }
+    i64 tasks() const { return call.parts * call.groups * shares(); }
     i64 windows() const { return call.batch * call.groups * blocks() * call.geometry.chunks(); }
     i64 pixels_size() const { return call.wants_pixels ? windows() * window_size : 0; }
     i64 bytes() const {
-        i64 reals = 2 * window_size + sites_size * CONTEXTS * context_pitch + (1 + Functor::SAVES) * 16 * context_pitch;
+        i64 reals = 2 * W * window_size + (sites_size * CONTEXTS + (1 + Functor::SAVES) * call.geometry.axis[2].chunk) * context_pitch;
         return reals * i64(sizeof(R)) + 256;
     }
     R* window_of(i64 n, i64 g, i64 block, i64 chunk) const {
@@ -107,17 +118,20 @@ struct ChannelsBackward : BackwardWork {
     }
 
     void task(i64 index, const Scratch& scratch) const {
-        const i64 block = index % blocks(), g = index / blocks() % call.groups, part = index / blocks() / call.groups;
+        const i64 block = index % shares() * W, g = index / shares() % call.groups, part = index / shares() / call.groups;
+        const i64 vectors = least(W, blocks() - block);
         const i64 chunks = call.geometry.chunks(), all = call.batch * chunks;
-        R *x = scratch.at<R>(0), *unwanted = x + window_size, *context = unwanted + window_size;
+        R *x = scratch.at<R>(0), *gx = x + W * window_size, *context = gx + W * window_size;
         R* sums_of[AT_LEAST_ONE];
         for (int p = 0; p < N; ++p) {
             sums_of[p] = sums(part, g, p, block);
-            for (i64 i = 0; i < sums_of_block(); ++i) sums_of[p][i] = R(0);
+            for (i64 i = 0; i < vectors * sums_of_block(); ++i) sums_of[p][i] = R(0);
         }
         for (i64 i = part * all / call.parts; i < (part + 1) * all / call.parts; ++i) {
             i64 n = i / chunks, chunk = i % chunks;
-            chunk_of(n, g, block, chunk, x, call.wants_pixels ? window_of(n, g, block, chunk) : unwanted, context, sums_of);
+            chunk_of(n, g, block, vectors, chunk, x, gx, context, sums_of);
+            for (i64 v = 0; call.wants_pixels && v < vectors; ++v)
+                copy(gx + v * window_size, window_size, window_of(n, g, block + v, chunk));
         }
     }
 
@@ -131,35 +145,38 @@ struct ChannelsBackward : BackwardWork {
         i64 lanes = least(V, call.channels - block * V);
         T* row = call.gx.at<T>(n, g * call.channels + block * V) + d * s[2] + h * s[3];
         i64 width = geo.axis[2].pixels;
-        Scratch line(width * V * i64(sizeof(R)));
+        Scratch line(width * (V * i64(sizeof(R)) + i64(sizeof(i64))));
         R* sum = line.at<R>(0);
         for (i64 i = 0; i < width * V; ++i) sum[i] = R(0);
         for (i64 pd = 0; pd < geo.axis[0].padded(); ++pd)
             for (i64 ph = 0; geo.axis[0].source(pd, geo.mode) == d && ph < geo.axis[1].padded(); ++ph)
                 if (geo.axis[1].source(ph, geo.mode) == h) add_row(n, g, block, pd, ph, sum);
-        for (i64 c = 0; c < lanes; ++c)
-            for (i64 w = 0; w < width; ++w) row[c * s[1] + w * s[4]] = Narrow<T>::of(sum[w * V + c]);
+        i64* at = (i64*)(sum + width * V);
+        for (i64 w = 0; w < width; ++w) at[w] = w * s[4];
+        separate(sum, V, width, lanes, row, s[1], at, (const R*)nullptr);
     }
     i64 unpack_tasks() const {
         return call.batch * call.groups * blocks() * call.geometry.axis[0].pixels * call.geometry.axis[1].pixels;
     }
 
 private:
-    void chunk_of(i64 n, i64 g, i64 block, i64 chunk, R* x, R* gx, R* context, R* const* sums_of) const {
+    void chunk_of(i64 n, i64 g, i64 block, i64 vectors, i64 chunk, R* x, R* gx, R* context, R* const* sums_of) const {
         const Geometry& geo = call.geometry;
         const Box sites = geo.chunk(chunk), window = geo.window(sites);
         const i64 wide = window.axis[2].size(), high = window.axis[1].size();
-        i64 lanes = least(V, call.channels - block * V);
-        gather<T>(geo, call.x, n, g * call.channels + block * V, lanes, window, x, V);
-        for (i64 i = 0; i < window.size() * V; ++i) gx[i] = R(0);
+        for (i64 v = 0; v < vectors; ++v)
+            gather<T>(geo, call.x, n, g * call.channels + (block + v) * V, least(V, call.channels - (block + v) * V), window,
+                      x + v * window_size, V);
+        for (i64 i = 0; i < W * window_size; ++i) gx[i] = R(0);
         prepare(n, g, sites, context);
-        const Reading from = reading(g, block * V);
+        const Reading<C> from[2] = {reading(g, block * V), reading(g, (block + vectors - 1) * V)};
         const i64 site = CONTEXTS * context_pitch, row_of_sites = sites.axis[2].size() * site;
         geo.uniform(sites, [&](const Box& part, const Box& taps) {
             Row row;
             row.width = part.axis[2].size();
             row.x_step = geo.axis[2].stride * V, row.x_row = geo.axis[1].stride * wide * V;
             row.context_step = site, row.context_row = row_of_sites, row.filter_pitch = context_pitch;
+            row.x_vector = window_size, row.sums_vector = sums_of_block();
             const i64 at_once = 1 + (SITES_AT_ONCE - 1) / row.width;
             for (i64 d = part.axis[0].first; d < part.axis[0].last; ++d)
                 for (i64 h = part.axis[1].first; h < part.axis[1].last; h += at_once) {
@@ -178,30 +195,41 @@ private:
                             walk_one(k * call.filters + o);
                         });
                     };
+                    const bool several = vectors > 1;
                     for (; o + Functor::FILTERS <= call.filters; o += Functor::FILTERS)
-                        over_taps([&](i64 f) { walk<Functor::FILTERS>(row, from, f, sums_of); });
-                    for (; o < call.filters; ++o) over_taps([&](i64 f) { walk<1>(row, from, f, sums_of); });
+                        over_taps([&](i64 f) {
+                            if (several) walk<Functor::FILTERS, W>(row, from, f, sums_of);
+                            else walk<Functor::FILTERS, 1>(row, from, f, sums_of);
+                        });
+                    for (; o < call.filters; ++o)
+                        over_taps([&](i64 f) {
+                            if (several) walk<1, W>(row, from, f, sums_of);
+                            else walk<1, 1>(row, from, f, sums_of);
+                        });
                 }
         });
     }
 
     // context[site][context][o] for the sites of a chunk
     void prepare(i64 n, i64 g, const Box& sites, R* context) const {
-        const i64 *s = call.g.stride, *t = call.state.stride, first = g * call.filters;
-        R row[(1 + Functor::SAVES) * V];
-        sites.each([&](i64 d, i64 h, i64 w) {
-            F count = splat<F>(Functor::COUNTS ? R(call.channels * call.geometry.taps_from(d, h, w)) : R(0));
-            for (i64 o = 0; o < call.filters; o += V) {
-                for (i64 i = 0; i < V; ++i) {
-                    i64 filter = first + least(o + i, call.filters - 1);
-                    row[i] = widen(call.g.at<T>(n, filter)[d * s[2] + h * s[3] + w * s[4]]);
-                    for (int q = 0; q < Functor::SAVES; ++q)
-                        row[(1 + q) * V + i] = call.state.at<R>(n, filter)[q * call.state_part + d * t[2] + h * t[3] + w * t[4]];
+        const i64 *s = call.g.stride, *t = call.state.stride, first = g * call.filters, width = sites.axis[2].size();
+        R* rows = context + sites_size * CONTEXTS * context_pitch;  // a row of sites: [g and saved parts][site][o]
+        const i64 part = width * context_pitch, w0 = sites.axis[2].first;
+        for (i64 d = sites.axis[0].first; d < sites.axis[0].last; ++d)
+            for (i64 h = sites.axis[1].first; h < sites.axis[1].last; ++h) {
+                interleave(call.g.at<T>(n, first) + d * s[2] + h * s[3] + w0 * s[4], s[1], s[4], width, call.filters, rows,
+                           context_pitch);
+                for (int q = 0; q < Functor::SAVES; ++q)
+                    interleave(call.state.at<R>(n, first) + q * call.state_part + d * t[2] + h * t[3] + w0 * t[4], t[1], t[4],
+                               width, call.filters, rows + (1 + q) * part, context_pitch);
+                for (i64 w = 0; w < width; ++w, context += CONTEXTS * context_pitch) {
+                    F count = splat<F>(Functor::COUNTS ? R(call.channels * call.geometry.taps_from(d, h, w0 + w)) : R(0));
+                    for (i64 o = 0; o < context_pitch; o += V) {
+                        const R* from = rows + w * context_pitch + o;
+                        contexts(from, from + part, part, count, context + o, context_pitch);
+                    }
                 }
-                contexts(row, row + V, V, count, context + o, context_pitch);
             }
-            context += CONTEXTS * context_pitch;
-        });
     }
 
     void add_row(i64 n, i64 g, i64 block, i64 pd, i64 ph, R* sum) const {  // in the order of the chunks

@@ -59,7 +59,7 @@ template <class Pass> bool backward(const BackwardWork& unplaced) {
 
 extern "C" ENTRY int anyconv_backward(const anyconv::Backward* call) {
     using namespace anyconv;
-    const Packed<C> packed(call->geometry.taps(), call->filters, call->channels, V);
+    const Packed<C> packed(call->geometry.taps(), call->filters, call->channels);
     const BackwardWork work{*call, packed, {}};
     return !(call->lanes_are_sites ? backward<SitesBackward>(work) : backward<ChannelsBackward>(work));
 }

@@ -12,7 +12,7 @@ struct Lattice {
     i64 plane;
 };
 
-template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading reading, i64 filters, const i64* taps,
+template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading<C> reading, i64 filters, const i64* taps,
                                           const i64* shifts, i64 count, i64 contexts, R* const* sums) {
     F pixel[VECTORS], total[VECTORS];
     UNROLL
@@ -22,7 +22,7 @@ template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading readin
         for (i64 i = 0; i < count; ++i) {
             const i64 f = taps[i] * filters + o;
             F p[AT_LEAST_ONE], sum[AT_LEAST_ONE];
-            reading.row<C, false>(f, 0, p);
+            reading.template row<false>(f, 0, p);
             UNROLL
             for (int q = 0; q < N; ++q) sum[q] = load<F>(sums[q] + f * V);
             UNROLL
@@ -112,7 +112,7 @@ struct SitesBackward : BackwardWork {
         }
         i64* taps = (i64*)scratch.at<R>(AT_LEAST_ONE * sums_of_block());
         i64* shifts = taps + call.geometry.taps();
-        const Reading from = reading(g, channel);
+        const Reading<C> from = reading(g, channel);
         const i64 phases = planes.stride[0] * planes.stride[1] * planes.stride[2];
         for (i64 phase = 0; phase < phases; ++phase) {
             i64 count = taps_of(phase, taps, shifts);

@@ -29,7 +29,7 @@ template <bool SITES_ARE_LANES> INLINE F pixel(const R* p) {
 }
 // Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters).
 template <bool SITES_ARE_LANES, bool MASKED, int S, int W, int PARTS>
-NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading reading, R* out) {
+NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading<O> reading, R* out) {
     constexpr int step = SITES_ARE_LANES ? 1 : V;  // from one filter, or vector of filters, to the next
     F state[S][W][PARTS];
     const R* at[S];
@@ -43,7 +43,7 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
         const i64 offset = field.x[i], f = field.f[i];
         F p[W][N ? N : 1];
         UNROLL
-        for (int j = 0; j < W; ++j) reading.row<O, !SITES_ARE_LANES>(f, j * step, p[j]);
+        for (int j = 0; j < W; ++j) reading.template row<!SITES_ARE_LANES>(f, j * step, p[j]);
         UNROLL
         for (int s = 0; s < S; ++s) {
             F v = pixel<SITES_ARE_LANES>(at[s] + offset);
@@ -78,7 +78,7 @@ struct Work {
     const R* operands;  // of all groups
     static constexpr int OUTPUTS = 1 + Functor::SAVES;  // y and the saved parts
 
-    Reading reading(i64 g, i64 o) const { return Reading(packed, operands + g * packed.size(), o); }
+    Reading<O> reading(i64 g, i64 o) const { return Reading<O>(packed, operands + g * packed.size(), o); }
 
     // the values of a tile, from the states that fold() left: to[output][s][j], vectors `pitch` apart
     template <int S, int W, int PARTS>
@@ -131,6 +131,9 @@ template <int PARTS> struct FiltersForward : Work {
             i64 o = filters.first;
             for (; o + (Functor::VECTORS - 1) * V < filters.last; o += Functor::VECTORS * V)
                 filters_at<Functor::VECTORS>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+            if constexpr (Functor::VECTORS > 2)
+                for (; o + V < filters.last; o += 2 * V)
+                    filters_at<2>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
             for (; o < filters.last; o += V)
                 filters_at<1>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
         });
@@ -163,26 +166,15 @@ private:
             for (int q = 0; q < OUTPUTS; ++q) to[q] = stage + q * stage_size + i * W * V;
             finish<S, W, PARTS>(states, counts, to, W * V, V);
         }
-        i64 lanes = last - o < W * V ? last - o : W * V, filter = g * call.filters + o;
-        scatter<T>(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], y_at, &call.bias, filter);
+        const i64 lanes = least(last - o, W * V), filter = g * call.filters + o;
+        R bias[W * V];
+        if (call.bias.data)
+            for (i64 i = 0; i < W * V; ++i) bias[i] = widen(*call.bias.at<T>(filter + least(i, lanes - 1), 0));
+        separate(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], y_at, call.bias.data ? bias : nullptr);
         if (PARTS == Functor::PARTS && call.saves)
             for (int q = 0; q < Functor::SAVES; ++q)
-                scatter<R>(stage + (1 + q) * stage_size, W * V, count, lanes,
-                           call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], y_at, nullptr, 0);
-    }
-    // to[o][site] <- from[site][o], a block of sites at a time; with the bias of each filter, if there is one
-    template <class To>
-    static void scatter(const R* from, i64 pitch, i64 sites, i64 filters, To* to, i64 filter_stride, const i64* at,
-                        const Strided* bias, i64 filter) {
-        for (i64 i = 0; i < sites; i += 16)
-            for (i64 o = 0; o < filters; ++o) {
-                R b = bias && bias->data ? widen(*bias->at<T>(filter + o, 0)) : R(0);
-                bool adds = bias && bias->data;
-                for (i64 j = i; j < i + 16 && j < sites; ++j) {
-                    R value = from[j * pitch + o];
-                    to[o * filter_stride + at[j]] = Narrow<To>::of(adds ? value + b : value);
-                }
-            }
+                separate(stage + (1 + q) * stage_size, W * V, count, lanes,
+                         call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], y_at, (const R*)nullptr);
     }
 };
 

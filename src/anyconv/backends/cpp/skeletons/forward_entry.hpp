@@ -24,7 +24,7 @@ template <int PARTS> bool forward(const Forward& call, const Work& work) {
 
 extern "C" ENTRY int anyconv_forward(const anyconv::Forward* call) {
     using namespace anyconv;
-    const Packed<O> packed(call->geometry.taps(), call->channels, call->filters, Functor::VECTORS * V);
+    const Packed<O> packed(call->geometry.taps(), call->channels, call->filters);
     Scratch operands(call->groups * packed.size() * i64(sizeof(R)));
     if (!operands) return 1;
     R* at = operands.at<R>(0);

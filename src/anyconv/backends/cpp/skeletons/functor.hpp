@@ -20,7 +20,7 @@ struct Functor {
     static constexpr int SAVES = 0;
     static constexpr int CONTEXTS = 1;   // values per output that the gradients need
     static constexpr bool COUNTS = false;  // whether the number of values in a field is needed
-    static constexpr int SITES = 8, VECTORS = 2, FILTERS = 4;  // tiles of registers
+    static constexpr int SITES = 4, VECTORS = 4, FILTERS = 4, CHANNELS = 2;  // tiles of registers
 
     template <class F> INLINE static void identity(F (&s)[1]) { s[0] = F{}; }
     template <class F> INLINE static void fold(F (&s)[1], F x, const F (&p)[1]) { s[0] = fma(x, p[0], s[0]); }

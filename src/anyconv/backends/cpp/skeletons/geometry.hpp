@@ -1,7 +1,7 @@
 // Where a convolution looks: three spatial axes (1-d and 2-d have axes of one pixel in front), boxes of sites, and the
 // source of each padded pixel. The fields are those of `Call` in launch.py, in its order.
 #pragma once
-#include "storage.hpp"
+#include "transpose.hpp"
 
 namespace anyconv {
 
@@ -116,22 +116,23 @@ private:
 // dst[pixel][c] <- x[n, c0 + c, pixel] for the padded pixels of a window, in the type of the arithmetic
 template <class T, class R>
 void gather(const Geometry& g, const Strided& x, i64 n, i64 c0, i64 channels, const Box& window, R* dst, i64 pitch) {
-    const i64 *s = x.stride, width = window.axis[2].size();
+    const i64 *s = x.stride, width = window.axis[2].size(), first = window.axis[2].first, before = g.axis[2].before;
+    if (channels < pitch) for (i64 i = 0; i < window.size() * pitch; ++i) dst[i] = R(0);
     for (i64 d = window.axis[0].first; d < window.axis[0].last; ++d)
         for (i64 h = window.axis[1].first; h < window.axis[1].last; ++h, dst += width * pitch) {
-            i64 sd = g.axis[0].source(d, g.mode), sh = g.axis[1].source(h, g.mode);
+            const i64 sd = g.axis[0].source(d, g.mode), sh = g.axis[1].source(h, g.mode);
             const T* row = x.at<T>(n, c0) + sd * s[2] + sh * s[3];
-            for (i64 i = 0; i < width; ++i) {
-                i64 sw = g.axis[2].source(window.axis[2].first + i, g.mode);
-                bool inside = sd >= 0 && sh >= 0 && sw >= 0;
-                R* to = dst + i * pitch;
-                if (inside) {
-                    const T* from = row + sw * s[4];
-                    for (i64 c = 0; c < channels; ++c) to[c] = widen(from[c * s[1]]);
-                } else {
-                    for (i64 c = 0; c < channels; ++c) to[c] = R(g.fill);
+            i64 inside = 0;  // pixels of the row that are pixels of the image, one after another
+            for (i64 i = 0; i < width; i += inside ? inside : 1) {
+                const i64 sw = g.axis[2].source(first + i, g.mode);
+                inside = 0;
+                if (sd < 0 || sh < 0 || sw < 0) {
+                    for (i64 c = 0; c < channels; ++c) dst[i * pitch + c] = R(g.fill);
+                    continue;
                 }
-                for (i64 c = channels; c < pitch; ++c) to[c] = R(0);
+                inside = first + i == sw + before ? g.axis[2].pixels - sw : 1;  // reflected and wrapped ones, one by one
+                if (inside > width - i) inside = width - i;
+                interleave(row + sw * s[4], s[1], s[4], inside, channels, dst + i * pitch, pitch);
             }
         }
 }

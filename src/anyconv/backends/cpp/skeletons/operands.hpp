@@ -18,14 +18,14 @@ INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 template <int LANE> struct Packed {  // LANE: O or C
     static constexpr int OTHER = LANE == O ? C : O;
-    i64 inner, field, columns, block;  // other channels; rows: taps times those; lanes, padded to whole blocks
-    i64 start[N + 1];                  // where each operand begins
-    Packed(i64 taps, i64 inner_, i64 lanes, i64 block_)
-        : inner(inner_), field(taps * inner_), columns(up(lanes, block_)), block(block_), start{} {
+    static constexpr int block = LANE == O ? Functor::VECTORS * V : V;  // what a tile reads at once
+    i64 inner, field, columns;  // other channels; rows: taps times those; lanes, padded to whole blocks
+    i64 start[N + 1];           // where each operand begins
+    Packed(i64 taps, i64 inner_, i64 lanes) : inner(inner_), field(taps * inner_), columns(up(lanes, block)), start{} {
         for (int p = 0; p < N; ++p) start[p + 1] = start[p] + up(rows(p) * (varies(p, LANE) ? columns : 1), V);
     }
     i64 rows(int p) const { return varies(p, OTHER | K) ? field : 1; }
-    INLINE i64 step(int p) const { return varies(p, OTHER | K) ? (varies(p, LANE) ? block : 1) : 0; }
+    static constexpr int step(int p) { return varies(p, OTHER | K) ? (varies(p, LANE) ? block : 1) : 0; }
     INLINE i64 column(int p, i64 lane) const {
         return start[p] + (varies(p, LANE) ? lane / block * rows(p) * block + lane % block : 0);
     }
@@ -59,18 +59,17 @@ template <int LANE> struct Packed {  // LANE: O or C
     }
 };
 
-// Where a tile reads its operands: a pointer for each, and how far it moves from row to row.
-struct Reading {
+// Where a tile reads its operands: along LANE from one lane on.
+template <int LANE> struct Reading {
     const R* at[N ? N : 1];
-    i64 step[N ? N : 1];
-    template <int LANE> Reading(const Packed<LANE>& packed, const R* base, i64 lane) {
-        for (int p = 0; p < N; ++p) at[p] = base + packed.column(p, lane), step[p] = packed.step(p);
+    Reading(const Packed<LANE>& packed, const R* base, i64 lane) {
+        for (int p = 0; p < N; ++p) at[p] = base + packed.column(p, lane);
     }
     // the operands of row f for lane + shift: a vector along LANE, or one number
-    template <int LANE, bool VECTOR> INLINE void row(i64 f, i64 shift, F (&p)[N ? N : 1]) const {
+    template <bool VECTOR> INLINE void row(i64 f, i64 shift, F (&p)[N ? N : 1]) const {
         UNROLL
         for (int q = 0; q < N; ++q) {
-            const R* from = at[q] + f * step[q] + (varies(q, LANE) ? shift : 0);
+            const R* from = at[q] + f * Packed<LANE>::step(q) + (varies(q, LANE) ? shift : 0);
             p[q] = varies(q, LANE) && VECTOR ? load<F>(from) : splat<F>(*from);
         }
     }

@@ -1,0 +1,78 @@
+// The in-register limit: the functor on operands and sums that never leave the registers, in the tiles of the kernels. No
+// loop nest around the same functor can be faster; kernels are measured against it.
+#pragma once
+#include "backward.hpp"
+#include "forward.hpp"
+
+namespace anyconv {
+
+// the compiler may not know the value any more, and has to compute with it again
+#if defined(__aarch64__)
+INLINE void forget(F& value) { asm volatile("" : "+w"(value)); }
+#elif VECTOR_BYTES == 64
+INLINE void forget(F& value) { asm volatile("" : "+v"(value)); }
+#else
+INLINE void forget(F& value) { asm volatile("" : "+x"(value)); }
+#endif
+INLINE F number(int i) { return splat<F>(R(0.25) + R(0.0625) * R(i)); }
+
+inline i64 limit_forward(i64 rounds) {
+    constexpr int S = Functor::SITES, W = Functor::VECTORS, PARTS = Functor::RESULT;
+    F state[S][W][PARTS], x = number(7), p[W][AT_LEAST_ONE];
+    UNROLL
+    for (int j = 0; j < W; ++j)
+        UNROLL
+        for (int q = 0; q < AT_LEAST_ONE; ++q) p[j][q] = number(j + q);
+    UNROLL
+    for (int s = 0; s < S; ++s)
+        UNROLL
+        for (int j = 0; j < W; ++j) Functor::identity(state[s][j]);
+    for (i64 i = 0; i < rounds; ++i) {
+        UNROLL
+        for (int s = 0; s < S; ++s) {
+            forget(x);
+            UNROLL
+            for (int j = 0; j < W; ++j) Functor::fold(state[s][j], x, p[j]);
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; ++s)
+        UNROLL
+        for (int j = 0; j < W; ++j)
+            UNROLL
+            for (int q = 0; q < PARTS; ++q) forget(state[s][j][q]);
+    return rounds * S * W * V;
+}
+
+inline i64 limit_backward(i64 rounds) {
+    constexpr int T = Functor::FILTERS;
+    F p[T][AT_LEAST_ONE], sum[T][AT_LEAST_ONE], c[CONTEXTS], x = number(7);
+    UNROLL
+    for (int q = 0; q < CONTEXTS; ++q) c[q] = number(3 + q);
+    UNROLL
+    for (int j = 0; j < T; ++j)
+        UNROLL
+        for (int q = 0; q < AT_LEAST_ONE; ++q) p[j][q] = number(j + q), sum[j][q] = F{};
+    for (i64 i = 0; i < rounds; ++i) {
+        F total = x;  // every site has its own
+        UNROLL
+        for (int j = 0; j < T; ++j) {
+            forget(x);
+            forget(c[0]);
+            Functor::gradients(c, x, p[j], total, sum[j]);
+        }
+        forget(total);
+    }
+    UNROLL
+    for (int j = 0; j < T; ++j)
+        UNROLL
+        for (int q = 0; q < AT_LEAST_ONE; ++q) forget(sum[j][q]);
+    return rounds * T * V;
+}
+
+}  // namespace anyconv
+
+// evaluations done in so many rounds, by one thread
+extern "C" ENTRY long anyconv_limit(long backward, long rounds) {
+    return backward ? anyconv::limit_backward(rounds) : anyconv::limit_forward(rounds);
+}

@@ -1,0 +1,92 @@
+// Between the tensors, where the pixels of a channel are neighbors, and the kernels, where the channels of a pixel are.
+#pragma once
+#include "storage.hpp"
+#include "team.hpp"
+
+namespace anyconv {
+
+// Swaps rows and columns of a square of V x V numbers in registers: blocks of 1, 2, 4, ... change places.
+template <class F, int H> INLINE void exchange(F& a, F& b) {
+    constexpr int n = lanes_of<F>;
+    Mask<F> low, high;
+    for (int j = 0; j < n; ++j) low[j] = j & H ? n + j - H : j, high[j] = j & H ? n + j : j + H;
+#if defined(__clang__)
+    F x = a, y = b;
+    for (int j = 0; j < n; ++j) a[j] = j & H ? y[j - H] : x[j], b[j] = j & H ? y[j] : x[j + H];
+#else
+    F x = __builtin_shuffle(a, b, low);
+    b = __builtin_shuffle(a, b, high);
+    a = x;
+#endif
+}
+template <class F, int H = 1> INLINE void transpose(F (&m)[lanes_of<F>]) {
+    if constexpr (H < lanes_of<F>) {
+        UNROLL
+        for (int i = 0; i < lanes_of<F>; ++i)
+            if (!(i & H)) exchange<F, H>(m[i], m[i + H]);
+        transpose<F, 2 * H>(m);
+    }
+}
+
+template <class T, class R> INLINE void copy(const T* from, i64 count, R* to) {
+    for (i64 i = 0; i < count; ++i) to[i] = widen(from[i]);
+}
+
+// to[i * pitch + c] <- from[c * across + i * along]
+template <class T, class R>
+NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 channels, R* to, i64 pitch) {
+    typedef typename VectorOf<R>::type F;
+    constexpr int V = lanes_of<F>;
+    if (across == 1) {
+        for (i64 i = 0; i < pixels; ++i) copy(from + i * along, channels, to + i * pitch);
+        return;
+    }
+    for (i64 c = 0; c < channels; c += V)
+        for (i64 i = 0; i < pixels; i += V) {
+            const i64 wide = pixels - i < V ? pixels - i : V, deep = channels - c < V ? channels - c : V;
+            F square[V];
+            for (i64 j = 0; j < V; ++j) {
+                const T* row = from + (c + (j < deep ? j : 0)) * across + i * along;
+                R line[V] = {};
+                if (along == 1 && wide == V) copy(row, V, line);
+                else for (i64 w = 0; w < wide; ++w) line[w] = widen(row[w * along]);
+                square[j] = load<F>(line);
+            }
+            transpose(square);
+            for (i64 w = 0; w < wide; ++w) {
+                R* at = to + (i + w) * pitch + c;
+                if (deep == V) store<F>(at, square[w]);
+                else for (i64 j = 0; j < deep; ++j) at[j] = square[w][j];
+            }
+        }
+}
+
+// to[c * across + at[i]] <- from[i * pitch + c] + add[c]; nothing is added where add is null
+template <class T, class R>
+NOINLINE void separate(const R* from, i64 pitch, i64 pixels, i64 channels, T* to, i64 across, const i64* at, const R* add) {
+    typedef typename VectorOf<R>::type F;
+    constexpr int V = lanes_of<F>;
+    for (i64 i = 0; i < pixels; i += V) {
+        const i64 wide = pixels - i < V ? pixels - i : V;
+        const bool joined = wide == V && at[i + V - 1] - at[i] == V - 1;  // the offsets ascend
+        for (i64 c = 0; c < channels; c += V) {
+            const i64 deep = channels - c < V ? channels - c : V;
+            F square[V];
+            for (i64 w = 0; w < V; ++w) square[w] = load<F>(from + (i + (w < wide ? w : 0)) * pitch + c);
+            if (add) for (F& row : square) row += load<F>(add + c);
+            if (across == 1) {
+                for (i64 w = 0; w < wide; ++w)
+                    for (i64 j = 0; j < deep; ++j) to[c + j + at[i + w]] = Narrow<T>::of(square[w][j]);
+                continue;
+            }
+            transpose(square);
+            for (i64 j = 0; j < deep; ++j) {
+                T* row = to + (c + j) * across;
+                if (joined) for (i64 w = 0; w < V; ++w) row[at[i] + w] = Narrow<T>::of(square[j][w]);
+                else for (i64 w = 0; w < wide; ++w) row[at[i + w]] = Narrow<T>::of(square[j][w]);
+            }
+        }
+    }
+}
+
+}  // namespace anyconv
