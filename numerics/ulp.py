@@ -59,7 +59,7 @@ class Worst:
         self.special += int((~ordinary & ~same).sum() + ((want == 0) & ~signs).sum())
         binade = (single.view(torch.int32) & 0x7F800000).clamp(min=0x00800000).view(torch.float32)
         error = (got.double() - want).abs_().div_(binade).mul_(2.0**23)
-        error = torch.where(ordinary, error.nan_to_num_(nan=torch.inf), 0.0)
+        error = torch.where(ordinary, error.nan_to_num_(nan=torch.inf, posinf=torch.inf), 0.0)
         value, index = error.max(0)
         if value.item() > self.error:
             self.error, self.at = value.item(), tuple(a[index].item() for a in arguments)

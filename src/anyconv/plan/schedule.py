@@ -22,9 +22,9 @@ COST = {
     "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "hypot": 12, "pow": 60, "floor_divide": 40, "remainder": 40,
     "fmod": 40, "trunc_divide": 8, "sign": 3, "maximum": 2, "minimum": 2, "clamp": 4, "round": 3, "floor": 5,
     "ceil": 5, "trunc": 6, "frac": 7, "exp": 13, "exp2": 12, "expm1": 16, "log": 22, "log2": 23, "log10": 24,
-    "log1p": 30, "logaddexp": 50, "logaddexp2": 50, "xlogy": 26, "xlog1py": 34, "ldexp": 14, "mantissa": 8,
+    "log1p": 30, "logaddexp": 50, "logaddexp2": 50, "xlogy": 26, "xlog1py": 34, "ldexp": 6, "mantissa": 8,
     "exponent": 8, "sin": 22, "cos": 22, "tan": 28, "asin": 20, "acos": 22, "atan": 24, "atan2": 34, "sinh": 24,
-    "cosh": 20, "tanh": 26, "asinh": 200, "acosh": 200, "atanh": 200, "sinc": 30, "erf": 36, "erfc": 400, "erfinv":
+    "cosh": 20, "tanh": 22, "asinh": 200, "acosh": 200, "atanh": 200, "sinc": 30, "erf": 36, "erfc": 400, "erfinv":
     800, "lgamma": 800, "digamma": 400, "polygamma": 800, "sigmoid": 22, "logit": 26, "logsigmoid": 46, "softplus":
     46, "elu": 18, "celu": 22, "selu": 18, "gelu": 40, "gelu_tanh": 34, "silu": 20, "mish": 80, "hardswish": 8,
     "hardsigmoid": 8, "hardtanh": 4,

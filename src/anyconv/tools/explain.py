@@ -6,13 +6,17 @@ import math
 
 import torch
 
+from ..backends.cpp.build import BuildError
+from ..backends.cpp.limit import limit
+from ..backends.cpp.render import render
 from ..errors import ShapeError
 from ..expr import Expr, differentiate
 from ..expr.expr import statements
 from ..formula import Formula
 from ..functional import AnyFormula
 from ..modules import _ConvNd
-from ..plan import Problem, choose
+from ..plan import Problem, choose, schedule
+from ..plan.machine import this_machine
 
 _INDENT = 12
 
@@ -98,7 +102,52 @@ def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[s
     rows = [("geometry", geometry), ("backend", [f"{plan.backend}: {plan.reason}", f"{dtype} on {like.device.type}"])]
     if x_shape is not None:
         rows.append(("work", _work(layer, problem, tuple(x_shape), like.dtype.itemsize)))
+    if plan.backend == "cpp":
+        rows += _cpp_rows(problem, None if x_shape is None else tuple(x_shape))
     return rows
+
+
+def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:
+    """The schedule, the time that the arithmetic alone takes, and the generated source."""
+    machine = this_machine()
+    source = render(problem.formula, problem.dtype, machine)
+    tile = source.tile
+    lines = [
+        f"vectors of {machine.lanes(source.itemsize)} lanes, {machine.registers} registers",
+        f"tile: forward {tile.sites} sites x {tile.vectors} vectors, backward {tile.filters} filters x {tile.channels}",
+    ]
+    rows = [("schedule", lines), ("source", source.text.rstrip().splitlines())]
+    if shape is None:
+        return rows
+    g, threads = problem.geometry, torch.get_num_threads()
+    size = shape[-g.dims :]
+    batch = shape[0] if len(shape) == g.dims + 2 else 1
+    channels, filters = problem.in_channels // g.groups, problem.out_channels // g.groups
+    work = schedule.Work(g, size, batch, channels, filters, source.itemsize)
+    there = schedule.forward(work, machine, threads)
+    back = schedule.backward(work, machine, len(source.functor.contexts))
+    lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels")}
+    lines += [
+        f"forward: lanes are {lanes[there.lanes][0]}; tasks of {there.chunk} sites, filters in {there.parts} parts",
+        f"backward: lanes are {lanes[back.lanes][1]}; tasks of {back.chunk} sites, {back.parts} sums of each gradient",
+    ]
+    evaluations = batch * problem.out_channels * math.prod(g.sites(size)) * problem.field
+    return [rows[0], ("limit", _limit_lines(problem, evaluations, threads)), rows[1]]
+
+
+def _limit_lines(problem: Problem, evaluations: int, threads: int) -> list[str]:
+    try:
+        found = limit(problem.formula, problem.dtype)
+    except BuildError as error:
+        return [str(error)]
+    lines = []
+    for name, rate in (("forward", found.forward), ("backward", found.backward)):
+        milliseconds = evaluations / rate / threads * 1000
+        lines.append(
+            f"{name}: {rate / 1e9:.1f} G evaluations/s in the registers of one thread, as measured; "
+            f"{milliseconds:.3g} ms at least on {threads} threads"
+        )
+    return lines
 
 
 def _work(layer: _ConvNd, problem: Problem, shape: tuple[int, ...], itemsize: int) -> list[str]:

@@ -22,16 +22,9 @@ CANDIDATES = ("g++", "clang++", "c++")
 # no flag here may change a value: not -ffast-math, whose infinities do not exist and whose start-up code changes the
 # rounding of the whole process, and no contraction, by which one map would have two values in two kernels
 FLAGS = (
-    "-std=c++17",
-    "-O2",
-    "-shared",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-w",
-)
+    "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
+    "-fno-trapping-math", "-w",
+)  # fmt: skip
 TIMEOUT = 300.0
 
 

@@ -81,30 +81,34 @@ def _warn(why: str) -> None:
 
 
 def _make(source: Source) -> Kernel | BuildError:
-    start = time.perf_counter()
     try:
-        made = compiler()
-        name = store.key(
-            source.text,
-            skeletons(),
-            *flags(),
-            *made.command,
-            made.version,
-            this_machine().name,
-            *this_machine().features,
-        )
-        path = store.fetch(name, lambda folder: build(source, folder))
-        library = ctypes.CDLL(str(path))
-    except (BuildError, OSError) as error:
-        return error if isinstance(error, BuildError) else BuildError(f"the kernel of {source.formula}: {error}")
-    if os.environ.get("ANYCONV_VERBOSE", "0") not in ("", "0"):
-        took = time.perf_counter() - start
-        print(f"anyconv: {source.formula} in {source.dtype}: {path.with_name('kernel.cpp')}, ready in {took:.2f} s",
-              file=sys.stderr)  # fmt: skip
+        path, library = open_library(source)
+    except BuildError as error:
+        return error
     functions = [getattr(library, f"anyconv_{name}") for name in ("forward", "backward")]
     for function in functions:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     return Kernel(source, path, *functions)
+
+
+def open_library(source: Source) -> tuple[Path, ctypes.CDLL]:
+    """The library of a source, from the cache or built, and where it lies.
+
+    Raises:
+        BuildError: there is no compiler, or it failed.
+    """
+    start, machine, made = time.perf_counter(), this_machine(), compiler()
+    parts = (source.text, skeletons(), *flags(), *made.command, made.version, machine.name, *machine.features)
+    try:
+        path = store.fetch(store.key(*parts), lambda folder: build(source, folder))
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"the kernel of {source.formula} cannot be kept or loaded: {error}") from error
+    if os.environ.get("ANYCONV_VERBOSE", "0") not in ("", "0"):
+        took = time.perf_counter() - start
+        text = path.with_name("kernel.cpp")
+        print(f"anyconv: {source.formula} in {source.dtype}: {text}, ready in {took:.2f} s", file=sys.stderr)
+    return path, library
 
 
 def _reset_after_fork() -> None:

@@ -30,18 +30,19 @@ _forked = False
 
 def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, kernel: Kernel) -> Tensor:
     """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``params`` and ``bias``."""
-    y: Tensor = _Cpp.apply(kernel, problem, bias, x, *params.values())  # type: ignore[no-untyped-call]
+    tensors = (x, *params.values())
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*tensors, bias))):
+        return _forward(kernel, problem, tensors, bias, saves=False)[0]
+    y: Tensor = _Cpp.apply(kernel, problem, bias, *tensors)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Cpp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, problem: Problem, bias: Tensor | None, x: Tensor, *params: Tensor) -> Tensor:
-        saves = any(ctx.needs_input_grad)
-        y, state = _forward(kernel, problem, (x, *params), bias, saves=saves)
-        if saves:
-            ctx.kernel, ctx.problem = kernel, problem
-            ctx.save_for_backward(x, *params, *([] if state is None else [state]))
+        y, state = _forward(kernel, problem, (x, *params), bias, saves=True)
+        ctx.kernel, ctx.problem = kernel, problem
+        ctx.save_for_backward(x, *params, *([] if state is None else [state]))
         return y
 
     @staticmethod

@@ -53,15 +53,17 @@ class Source:
 Operands = tuple[tuple[str, str], ...]  # names and axes
 
 
-def render(formula: Formula, dtype: str, machine: Machine) -> Source:
-    """The source of all kernels of a formula in one dtype, for any shape."""
+def render(formula: Formula, dtype: str, machine: Machine, entries: tuple[str, ...] = ENTRIES) -> Source:
+    """The source of all kernels of a formula in one dtype, for any shape; or ``entries`` other than those."""
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
     operands = tuple((name, operand.axes) for name, operand in formula.parameters.items())
-    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine)
+    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, entries)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine) -> Source:
+def _render(
+    of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, entries: tuple[str, ...]
+) -> Source:
     expr, pixel, operands, reduction = of
     made = functor(expr, pixel, tuple(name for name, _ in operands), reduction)
     values = [*made.step, *made.gradients.values()]
@@ -87,7 +89,7 @@ struct Functor {{
 
 }}  // namespace anyconv
 
-{chr(10).join(f'#include "{entry}"' for entry in ENTRIES)}
+{chr(10).join(f'#include "{entry}"' for entry in entries)}
 """
     return Source(title, text, made, tiles, dtype)
 

@@ -49,7 +49,7 @@ template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading<C> rea
 
 // The planes of a whole image: pixels and, in front of them, as much room as the farthest tap needs.
 struct SitesBackward : BackwardWork {
-    static constexpr int TILE = Functor::SITES;
+    static constexpr int TILE = (Functor::SITES * Functor::VECTORS + 1) / 2;
     Planes planes;
     i64 front, plane;  // elements before the first site, of a plane of contexts
     explicit SitesBackward(const BackwardWork& work)
@@ -144,14 +144,14 @@ struct SitesBackward : BackwardWork {
         R* sum = sums.at<R>(0);
         const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
         for (i64 i = 0; i < geo.axis[0].pixels * high * wide; ++i) sum[i] = R(0);
-        planes.window.each([&](i64 d, i64 h, i64 w) {
-            i64 sd = geo.axis[0].source(d, geo.mode), sh = geo.axis[1].source(h, geo.mode), sw = geo.axis[2].source(w, geo.mode);
-            if (sd >= 0 && sh >= 0 && sw >= 0) sum[(sd * high + sh) * wide + sw] += from[planes.pixel(d, h, w)];
-        });
-        T* to = call.gx.at<T>(n, channel);
+        planes.scatter(geo, from, sum);
         for (i64 d = 0; d < geo.axis[0].pixels; ++d)
-            for (i64 h = 0; h < high; ++h)
-                for (i64 w = 0; w < wide; ++w) to[d * s[2] + h * s[3] + w * s[4]] = Narrow<T>::of(sum[(d * high + h) * wide + w]);
+            for (i64 h = 0; h < high; ++h) {
+                T* to = call.gx.at<T>(n, channel) + d * s[2] + h * s[3];
+                const R* row = sum + (d * high + h) * wide;
+                if (s[4] == 1) for (i64 w = 0; w < wide; ++w) to[w] = Narrow<T>::of(row[w]);
+                else for (i64 w = 0; w < wide; ++w) to[w * s[4]] = Narrow<T>::of(row[w]);
+            }
     }
 
 private:
@@ -168,17 +168,26 @@ private:
                 }
         return count;
     }
+    template <class From> void line(const From* from, i64 step, R* to) const {  // a row of sites
+        const i64 width = call.geometry.axis[2].sites;
+        if (step == 1) copy(from, width, to);
+        else for (i64 w = 0; w < width; ++w) to[w] = widen(from[w * step]);
+    }
     void prepare_contexts(i64 n, i64 filter, R* rows) const {
         const i64 *s = call.g.stride, *t = call.state.stride;
         R* counts = rows + (1 + Functor::SAVES) * plane;
         for (i64 i = 0; i < (2 + Functor::SAVES) * plane; ++i) rows[i] = R(0);
-        whole(call.geometry).each([&](i64 d, i64 h, i64 w) {
-            i64 at = front + planes.lattice(d, h, w);
-            rows[at] = widen(call.g.at<T>(n, filter)[d * s[2] + h * s[3] + w * s[4]]);
-            if (Functor::COUNTS) counts[at] = R(call.channels * call.geometry.taps_from(d, h, w));
-            for (int q = 0; q < Functor::SAVES; ++q)
-                rows[(1 + q) * plane + at] = call.state.at<R>(n, filter)[q * call.state_part + d * t[2] + h * t[3] + w * t[4]];
-        });
+        const Axis* a = call.geometry.axis;
+        for (i64 d = 0; d < a[0].sites; ++d)
+            for (i64 h = 0; h < a[1].sites; ++h) {
+                R* row = rows + front + planes.lattice(d, h, 0);
+                line(call.g.at<T>(n, filter) + d * s[2] + h * s[3], s[4], row);
+                for (int q = 0; q < Functor::SAVES; ++q)
+                    line(call.state.at<R>(n, filter) + q * call.state_part + d * t[2] + h * t[3], t[4], row + (1 + q) * plane);
+                if (Functor::COUNTS)
+                    for (i64 w = 0; w < a[2].sites; ++w)
+                        row[counts - rows + w] = R(call.channels * call.geometry.taps_from(d, h, w));
+            }
         R* to = contexts_of(n, filter);
         for (i64 i = 0; i < plane; i += V)
             contexts(rows + i, rows + plane + i, plane, load<F>(counts + i), to + i, plane);

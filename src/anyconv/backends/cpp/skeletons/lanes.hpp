@@ -3,8 +3,6 @@
 #pragma once
 #include "math.hpp"
 
-extern "C" double lgamma_r(double, int*);
-
 namespace anyconv {
 
 constexpr double PI_DOUBLE = 3.141592653589793;
@@ -55,7 +53,7 @@ inline double erfinv(double y) {  // Newton on erfc, from the approximation of G
     }
     return __builtin_copysign(x, y);
 }
-inline double lgamma(double x) { int sign; return lgamma_r(x, &sign); }
+inline double lgamma(double x) { int sign; return __builtin_lgamma_r(x, &sign); }  // lgamma's sign is not for threads
 
 #define OF_DOUBLES(name, call) NOINLINE static f64v name(f64v x) { return lanes(x, [](double a) { return call; }); }
 #define OF_FLOATS(name, call) NOINLINE static f32v name(f32v x) { return lanes(x, [](double a) { return call; }); }

@@ -171,7 +171,7 @@ INLINE f32v tanh(f32v x) {
     static constexpr float P[] = {-0.333333343f, 0.133333132f, -0.0539615527f, 0.0217883214f, -0.00841007102f,
                                   0.00237076567f};
     f32v a = abs(x), z = x * x, small = fma(z * a, polynomial(z, P), a);
-    Reduced e = by_ln2(clamp_to(a + a, 0.0f, 20.0f));
+    Reduced e = by_ln2(select<f32v>(a > 10.0f, splat(20.0f), a + a));
     f32v large = 1.0f - 2.0f / (scale(expm1_reduced(e.r) + 1.0f, e.n) + 1.0f);
     return copysign(select<f32v>(a < 0.6f, small, large), x);
 }

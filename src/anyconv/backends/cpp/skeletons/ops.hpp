@@ -30,7 +30,10 @@ template <class F> INLINE F reciprocal(F x) { return Real<F>(1) / x; }
 template <class F> INLINE F rsqrt(F x) { return Real<F>(1) / sqrt(x); }
 template <class F> INLINE F frac(F x) { return x - trunc(x); }
 template <class F> INLINE F detach(F x) { return x; }
-template <class F> INLINE F ldexp(F x, F n) { return x * exp2(n); }
+template <class F> INLINE F ldexp(F x, F n) {  // torch's: of any number n; a whole one needs no exponential
+    if (__builtin_expect(any(round_small(n) != n), 0)) return x * exp2(n);
+    return scale(x, n);
+}
 template <class F> INLINE F lerp(F a, F b, F t) {
     return select<F>(abs(t) < Real<F>(0.5), a + t * (b - a), b - (b - a) * (Real<F>(1) - t));
 }

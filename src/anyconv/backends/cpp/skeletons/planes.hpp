@@ -25,6 +25,7 @@ struct Planes {
     }
     i64 lattice(i64 d, i64 h, i64 w) const { return (d * extent[1] + h) * extent[2] + w; }
     i64 pixel(i64 d, i64 h, i64 w) const {  // where a pixel of the window lies
+        if (channel == plane) return lattice(d, h, w);  // one phase: nothing to divide
         i64 phase = (d % stride[0] * stride[1] + h % stride[1]) * stride[2] + w % stride[2];
         return phase * plane + lattice(d / stride[0], h / stride[1], w / stride[2]);
     }
@@ -32,39 +33,51 @@ struct Planes {
         return pixel(d * geo.axis[0].dilation, h * geo.axis[1].dilation, w * geo.axis[2].dilation);
     }
 
-    // work(c, d, h, where the row's pixels begin, source row, or null outside the image) for every row of the window
     template <class From>
     void gather(const Geometry& geo, const Strided& x, i64 n, i64 c0, i64 channels, R* to) const {
         for (i64 i = 0; i < channels * channel; ++i) to[i] = R(geo.fill);
         const i64* s = x.stride;
-        each_row(geo, [&](i64 d, i64 h, i64 sd, i64 sh) {
+        each_run(geo, [&](i64 sd, i64 sh, i64 sw, i64 at, i64 step, i64 count) {
             for (i64 c = 0; c < channels; ++c) {
-                const From* row = x.at<From>(n, c0 + c) + sd * s[2] + sh * s[3];
-                for (i64 phase = 0; phase < stride[2]; ++phase) {
-                    R* line = to + c * channel + pixel(d, h, phase);
-                    for (i64 i = 0, w = phase; w < window.axis[2].size(); ++i, w += stride[2]) {
-                        i64 sw = geo.axis[2].source(window.axis[2].first + w, geo.mode);
-                        if (sw >= 0) line[i] = widen(row[sw * s[4]]);
-                    }
-                }
+                const From* from = x.at<From>(n, c0 + c) + sd * s[2] + sh * s[3] + sw * s[4];
+                R* line = to + c * channel + at;
+                if (step * s[4] == 1) copy(from, count, line);
+                else for (i64 i = 0; i < count; ++i) line[i] = widen(from[i * step * s[4]]);
             }
+        });
+    }
+    // sum[d][h][w] <- sum[d][h][w] + from, for every pixel of the window that copies one of the image
+    void scatter(const Geometry& geo, const R* from, R* sum) const {
+        const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
+        each_run(geo, [&](i64 sd, i64 sh, i64 sw, i64 at, i64 step, i64 count) {
+            R* to = sum + (sd * high + sh) * wide + sw;
+            for (i64 i = 0; i < count; ++i) to[i * step] += from[at + i];
         });
     }
     void mark_real(const Geometry& geo, R* mask) const {  // 1 for the pixels of the image, 0 for padding
         for (i64 i = 0; i < channel; ++i) mask[i] = R(0);
-        each_row(geo, [&](i64 d, i64 h, i64, i64) {
-            for (i64 w = 0; w < window.axis[2].size(); ++w)
-                if (geo.axis[2].source(window.axis[2].first + w, geo.mode) >= 0) mask[pixel(d, h, w)] = R(1);
-        });
+        each_run(geo, [&](i64, i64, i64, i64 at, i64, i64 count) { for (i64 i = 0; i < count; ++i) mask[at + i] = R(1); });
     }
 
 private:
-    template <class Each> void each_row(const Geometry& geo, const Each& each) const {  // that has a source
+    // work(source d, h, w, place, source step, count) for runs of pixels that lie together, here and in the image
+    template <class Work> void each_run(const Geometry& geo, const Work& work) const {
+        const Axis& x = geo.axis[2];
+        const i64 first = window.axis[2].first, size = window.axis[2].size(), step = stride[2];
+        const i64 low = x.before > first ? x.before - first : 0, high = least(size, x.before + x.pixels - first);
         for (i64 d = 0; d < window.axis[0].size(); ++d)
             for (i64 h = 0; h < window.axis[1].size(); ++h) {
                 i64 sd = geo.axis[0].source(window.axis[0].first + d, geo.mode);
                 i64 sh = geo.axis[1].source(window.axis[1].first + h, geo.mode);
-                if (sd >= 0 && sh >= 0) each(d, h, sd, sh);
+                if (sd < 0 || sh < 0) continue;
+                for (i64 phase = 0; phase < step; ++phase) {
+                    const i64 line = pixel(d, h, phase);
+                    for (i64 i = 0, w = phase, count; w < size; i += count, w += count * step) {
+                        i64 sw = x.source(first + w, geo.mode);
+                        count = w >= low && w < high ? (high - w + step - 1) / step : 1;
+                        if (sw >= 0) work(sd, sh, sw, line + i, step, count);
+                    }
+                }
             }
     }
 };

@@ -144,6 +144,16 @@ template <class F> INLINE Mask<F> isfinite(F a) { return abs(a) < splat<F>(Real<
 template <class F> INLINE F maximum(F a, F b) { return select<F>(a != a, a, select<F>(a > b, a, b)); }
 template <class F> INLINE F minimum(F a, F b) { return select<F>(a != a, a, select<F>(a < b, a, b)); }
 
+#if defined(__AVX512F__) && !defined(__clang__)
+// two instructions: the hardware gives b where one of them is NaN, so what is NaN in a stays
+INLINE f32v maximum(f32v a, f32v b) {
+    return __builtin_ia32_maxps512_mask(a, b, a, __builtin_ia32_cmpps512_mask(a, a, 7, -1, 4), 4);
+}
+INLINE f32v minimum(f32v a, f32v b) {
+    return __builtin_ia32_minps512_mask(a, b, a, __builtin_ia32_cmpps512_mask(a, a, 7, -1, 4), 4);
+}
+#endif
+
 // whole numbers: beyond `whole` every number is one; round goes to even
 template <class F> INLINE F round_small(F a) { const Real<F> magic = 3 * Traits<F>::whole / 2; return (a + magic) - magic; }
 template <class F> INLINE F round(F a) {
@@ -169,6 +179,17 @@ template <class F> INLINE F exponent(F a) {
     F found = __builtin_convertvector(e, F);
     return select<F>(is_plain(a), select<F>(small, found - Real<F>(Traits<F>::mantissa_bits + 2), found), F{});
 }
+
+#if defined(__AVX512DQ__) && !defined(__clang__)
+INLINE f32v mantissa(f32v a) {  // of what is not zero, infinite or NaN: classes 0x01, 0x02, 0x04, 0x08, 0x10, 0x80
+    const unsigned short other = __builtin_ia32_fpclassps512_mask(a, 0x9f, -1);
+    return __builtin_ia32_getmantps512_mask(a, 2, a, (unsigned short)~other, 4);
+}
+INLINE f32v exponent(f32v a) {
+    const unsigned short other = __builtin_ia32_fpclassps512_mask(a, 0x9f, -1);
+    return __builtin_ia32_getexpps512_mask(a, f32v{} - 1.0f, (unsigned short)~other, 4) + 1.0f;
+}
+#endif
 
 // one lane at a time, for what no vector code is worth
 template <class F, class Function> INLINE F lanes(F a, Function f) {

@@ -3,8 +3,8 @@
 #pragma once
 #include "simd.hpp"
 
-extern "C" void* aligned_alloc(unsigned long, unsigned long);
-extern "C" void free(void*);
+#include <stdlib.h>
+
 
 namespace anyconv {
 
@@ -16,6 +16,7 @@ class Scratch {
     void* memory;
 public:
     explicit Scratch(i64 bytes) : memory(aligned_alloc(64, (bytes + 127) / 64 * 64)) {}
+    void clear(i64 bytes) const { __builtin_memset(memory, 0, bytes); }
     ~Scratch() { free(memory); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
@@ -32,6 +33,7 @@ template <class Work> bool share(const Team& team, i64 count, i64 bytes, const W
         if (task >= s.count) return;
         Scratch scratch(s.bytes);
         if (!scratch) { __atomic_store_n(&s.failed, 1, __ATOMIC_RELAXED); return; }
+        scratch.clear(s.bytes);
         for (; task < s.count; task = __atomic_fetch_add(&s.next, 1, __ATOMIC_RELAXED)) (*s.work)(task, scratch);
     };
     i64 threads = team.threads < count ? team.threads : count;

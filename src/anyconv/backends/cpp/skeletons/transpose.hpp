@@ -31,6 +31,7 @@ template <class F, int H = 1> INLINE void transpose(F (&m)[lanes_of<F>]) {
 template <class T, class R> INLINE void copy(const T* from, i64 count, R* to) {
     for (i64 i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
+template <class R> INLINE void copy(const R* from, i64 count, R* to) { __builtin_memcpy(to, from, count * sizeof(R)); }
 
 // to[i * pitch + c] <- from[c * across + i * along]
 template <class T, class R>

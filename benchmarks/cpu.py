@@ -1,0 +1,238 @@
+"""Forward and training time on the CPU, ours beside everything else one could do: ``python -m benchmarks.cpu``.
+
+Each cell, a formula on a layer, is a process of its own, in which all ways are checked against float64, then timed in
+turns. A way that is wrong is not timed. ``--short`` takes six cells, a minute; ``--formulas`` and ``--layers`` choose.
+All cells take hours, most of them the compiler's of the others; what is measured is kept, and a second run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from anyconv.backends.cpp.limit import limit
+
+from .cases import FORMULAS, LAYERS, Layer, tensors
+from .ways import WAYS, Way, tap_loop
+
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+SECONDS = 0.6  # of timing for each way and pass
+CELL_TIMEOUT = 900
+SHORT = [
+    ("-|x-w|", "64 channels, 3x3"), ("max x+w", "depthwise, 5x5"), ("tanh(wx+b)", "64 channels, 3x3"),
+    ("prod tan(x+w)", "one channel, 11x11"), ("gaussian", "audio"), ("logsumexp x+w", "256 channels, 8x8"),
+]  # fmt: skip
+YARDSTICK = "nn.ConvNd"
+
+
+def step(way: Way, x: Tensor, params: tuple[Tensor, ...]) -> list[Tensor]:
+    """One training step: the output and every gradient."""
+    y = way(x, *params)
+    grads = torch.autograd.grad(y, (x, *params), torch.ones_like(y), allow_unused=True)
+    return [y.detach(), *(g for g in grads if g is not None)]
+
+
+def disagreement(formula_name: str, layer: Layer, way: Way) -> float:
+    """The largest error of a way on a small image, over what rounding may do; below 1 is right.
+
+    Rounding may do what it does to the eager tap loop in float32, eight times, and a few units of the largest number.
+    """
+    formula = FORMULAS[formula_name]
+    gold = step(tap_loop(formula, layer), *tensors(formula, layer, torch.float64))
+    plain = step(tap_loop(formula, layer), *tensors(formula, layer))
+    worst = 0.0
+    for got, single, want in zip(step(way, *tensors(formula, layer)), plain, gold, strict=True):
+        fair = want.isfinite() & (want.abs() < 1e30) & single.isfinite()
+        scale = want[fair].abs().max()
+        allowed = 8 * (single.double() - want)[fair].abs().max() + 64 * torch.finfo(torch.float32).eps * scale
+        worst = max(worst, ((got.double() - want)[fair].abs().max() / allowed).item())
+    return worst
+
+
+def cell(formula_name: str, layer_name: str, ways: list[str]) -> dict[str, Any]:
+    """Everything about one formula on one layer, in this process."""
+    formula, layer = FORMULAS[formula_name], LAYERS[layer_name]
+    tensors_ = tensors(formula, layer)
+    found: dict[str, Any] = {}
+    ready: dict[str, Way] = {}
+    for name in ways:
+        try:
+            found[name], way = first_call(formula_name, layer, name, tensors_)
+        except Exception as error:
+            found[name], way = {"failed": f"{type(error).__name__}: {str(error)[:200]}"}, None
+        if way is not None:
+            ready[name] = way
+    for pass_ in ("forward", "step"):
+        for name, seconds in in_turns(ready, tensors_, pass_).items():
+            found[name][pass_] = seconds
+    bound, threads = limit(formula, "float32"), torch.get_num_threads()
+    found["limit"] = {
+        "forward": layer.evaluations / bound.forward / threads,
+        "step": layer.evaluations * (1 / bound.forward + 1 / bound.backward) / threads,
+    }
+    return found
+
+
+def first_call(
+    formula: str, layer: Layer, name: str, given: tuple[Tensor, tuple[Tensor, ...]]
+) -> tuple[dict[str, Any], Way | None]:
+    """Check a way on a small image, then time its first step on the layer, and see how much memory the second takes."""
+    if name != YARDSTICK:
+        small = replace(layer, batch=1, size=tuple(min(n, 20) for n in layer.size))
+        error = disagreement(formula, small, WAYS[name](FORMULAS[formula], small))
+        if not error <= 1:
+            return {"wrong": error}, None
+    torch.compiler.reset()
+    way = WAYS[name](FORMULAS[formula], layer)
+    start = time.perf_counter()
+    step(way, *given)
+    first = time.perf_counter() - start
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = _resident("VmRSS")
+    step(way, *given)
+    return {"first": first, "peak": _resident("VmHWM") - before}, way
+
+
+def in_turns(ways: dict[str, Way], given: tuple[Tensor, tuple[Tensor, ...]], pass_: str) -> dict[str, float]:
+    """The median of each way, in seconds; they take turns, so that a noisy second hits all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for way in (*ways.values(), *ways.values()):
+        _time(way, *given, pass_)
+    deadline = time.perf_counter() + SECONDS * len(ways)
+    while time.perf_counter() < deadline or any(len(seconds) < 3 for seconds in taken.values()):
+        for name, way in ways.items():
+            taken[name].append(_time(way, *given, pass_))
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def _time(way: Way, x: Tensor, params: tuple[Tensor, ...], pass_: str) -> float:
+    start = time.perf_counter()
+    if pass_ == "forward":
+        with torch.no_grad():
+            way(x, *params)
+    else:
+        step(way, x, params)
+    return time.perf_counter() - start
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def run_cell(formula: str, layer: str, ways: list[str]) -> dict[str, Any]:
+    """A cell in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.cpu", "--cell", json.dumps([formula, layer, ways])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"more than {CELL_TIMEOUT} s"}
+    if done.returncode != 0:
+        return {"failed": done.stderr[-500:]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def ratio(found: dict[str, Any], other: str, pass_: str) -> float | None:
+    """How many times as long the other way takes; None where one of them was not timed."""
+    ours, theirs = found.get("anyconv", {}).get(pass_), found.get(other, {}).get(pass_)
+    return theirs / ours if ours and theirs else None
+
+
+def mean(ratios: list[float | None]) -> float | None:
+    """The geometric mean of those that are."""
+    there = [r for r in ratios if r is not None]
+    return math.exp(sum(map(math.log, there)) / len(there)) if there else None
+
+
+def table(cells: dict[str, dict[str, Any]]) -> str:
+    """Ratios: how many times as long as ours each other way takes, and how near ours is to the limit."""
+    others = [way for way in WAYS if way != "anyconv"]
+    head = f"{'formula':<15}{'layer':<20}{'pass':<9}" + "".join(f"{o:>20}" for o in others) + f"{'of the limit':>14}"
+    lines, found = [head], {(o, p): [] for o in (*others, "limit") for p in ("forward", "step")}  # type: ignore[var-annotated]
+    for name, values in cells.items():
+        formula, layer = name.split(" | ")
+        for pass_ in ("forward", "step"):
+            row = f"{formula:<15}{layer:<20}{pass_:<9}"
+            for other in (*others, "limit"):
+                value = ratio(values, other, pass_)
+                found[other, pass_].append(value)
+                if other == "limit":
+                    row += f"{value:>14.0%}" if value else f"{'':>14}"
+                else:
+                    row += f"{value:>20.2f}" if value else f"{_why(values, other):>20}"
+            lines.append(row)
+    for pass_ in ("forward", "step"):
+        row = f"{'geometric mean':<35}{pass_:<9}"
+        row += "".join(f"{m:>20.2f}" if (m := mean(found[o, pass_])) else f"{'':>20}" for o in others)
+        m = mean(found["limit", pass_])
+        lines.append(row + (f"{m:>14.0%}" if m else ""))
+    return "\n".join(lines)
+
+
+def _why(values: dict[str, Any], way: str) -> str:
+    return next((kind for kind in ("wrong", "failed") if kind in values.get(way, {})), "")
+
+
+def details(cells: dict[str, dict[str, Any]]) -> str:
+    """First calls and peaks of memory."""
+    lines = [f"{'formula':<15}{'layer':<20}{'way':<22}{'first call, s':>14}{'peak of a step, MiB':>21}"]
+    for name, values in cells.items():
+        formula, layer = name.split(" | ")
+        for way in WAYS:
+            if "first" in values.get(way, {}):
+                peak = values[way]["peak"] / 2**20
+                lines.append(f"{formula:<15}{layer:<20}{way:<22}{values[way]['first']:>14.2f}{peak:>21.1f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is asked for and not yet known; print, keep and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--short", action="store_true", help="six cells, against nn.ConvNd and the eager loop; kept nowhere"
+    )
+    parser.add_argument("--formulas", nargs="*", default=list(FORMULAS), metavar="F", help=f"of {', '.join(FORMULAS)}")
+    parser.add_argument("--layers", nargs="*", default=list(LAYERS), metavar="L", help=f"of {', '.join(LAYERS)}")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), metavar="W", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--again", action="store_true", help="measure known cells again")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        print(json.dumps(cell(*json.loads(options.cell))))
+        return
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}"
+    if options.short:
+        ways = ["anyconv", "tap loop, eager", YARDSTICK]
+        cells = {f"{f} | {layer}": run_cell(f, layer, ways) for f, layer in tqdm(SHORT, unit="cell")}
+        print(f"times over ours, {machine}\n{table(cells)}")
+        return
+    kept: dict[str, Any] = {"machine": machine, "cells": {}}
+    if RESULTS.exists():
+        kept = json.loads(RESULTS.read_text())
+    wanted = [(f, layer) for layer in options.layers for f in options.formulas]
+    for f, layer in tqdm(wanted, unit="cell"):
+        if options.again or f"{f} | {layer}" not in kept["cells"]:
+            kept["cells"][f"{f} | {layer}"] = run_cell(f, layer, options.ways)
+            kept["machine"] = machine
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}\n\n{details(kept['cells'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The loop nests as ordinary C++: right as they stand, for every instruction set that runs here, and clean of sanitizers."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from checks import assert_as_good_as, assert_near
+
+import anyconv
+from anyconv import Formula
+from anyconv.backends.cpp import build, kernel, launch
+from anyconv.backends.cpp.render import SKELETONS
+from anyconv.expr.ops import TABLE
+from anyconv.plan.machine import machine_of, this_machine
+from numerics import ulp
+
+TEXT = Path(__file__).with_name("skeletons.cpp")
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are instruction sets of x86")
+SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SETS = {"native": (), "x86-64-v3": ("avx2", "fma"), "x86-64": ()}
+
+
+def compile_and_run(tmp_path, *more, arguments=()):
+    made = tmp_path / "skeletons"
+    flags = [f for f in build.flags() if f not in ("-shared", "-O2")]
+    command = [*build.compiler().command, "-O1", *flags, *more, f"-I{SKELETONS}", str(TEXT), "-o", str(made), "-lm"]
+    subprocess.run(command, check=True)
+    return subprocess.run([str(made), *arguments], capture_output=True, text=True, check=False)
+
+
+@x86
+@pytest.mark.parametrize("march", SETS)
+def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march):
+    done = compile_and_run(tmp_path, f"-march={march}")
+    assert done.stdout == "96 runs, 0 failures\n"
+    assert done.returncode == 0
+
+
+def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path):
+    done = compile_and_run(tmp_path, *SANITIZERS)
+    assert done.stderr == ""
+    assert done.stdout == "96 runs, 0 failures\n"
+
+
+def test_that_program_can_fail(tmp_path):
+    done = compile_and_run(tmp_path, arguments=["wrong"])
+    assert done.returncode == 1
+    assert "a wrong number: 2.1 at 1, want 2" in done.stdout
+
+
+@pytest.fixture
+def instruction_set(request, monkeypatch):
+    """Kernels for another instruction set than this machine's best."""
+    march = request.param
+    flags = (*build.FLAGS, f"-march={march}")
+    machine = this_machine() if march == "native" else machine_of(platform.machine(), SETS[march])
+    monkeypatch.setattr(build, "flags", lambda: flags)
+    monkeypatch.setattr(kernel, "flags", lambda: flags)
+    for module in (kernel, launch):
+        monkeypatch.setattr(module, "this_machine", lambda: machine)
+    monkeypatch.setattr(kernel, "_loaded", {})
+
+
+FORMULAS = {
+    "tan": Formula(lambda x, w: torch.tan(x + w), "prod"),
+    "many": Formula(
+        lambda x, w: torch.sigmoid(x) * torch.erf(w) + torch.log1p(x * x) - torch.pow(w * w + 0.1, x), "mean"
+    ),
+    "max": Formula(lambda x, w: torch.maximum(x, w) * 2 - torch.abs(x - w), "max"),
+    "logsumexp": Formula(lambda x, w: torch.round(x * 4) / 4 * w, "logsumexp"),
+}
+
+
+@x86
+@pytest.mark.parametrize("instruction_set", SETS, indirect=True)
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("instruction_set")
+def test_kernels_for_other_instruction_sets(name, dtype):
+    x, w = ((torch.randn(shape) * 8).round() / 8 for shape in ((2, 5, 7, 6), (9, 5, 3, 3)))  # the maxima are exact
+
+    def run(dtype, backend):
+        leaves = [t.detach().to(dtype).requires_grad_() for t in (x, w)]
+        y = anyconv.conv2d(*leaves, FORMULAS[name], padding=1, backend=backend)
+        return [
+            y.detach(),
+            *torch.autograd.grad(y, leaves, torch.linspace(-1, 1, y.numel(), dtype=dtype).reshape(y.shape)),
+        ]
+
+    gold = run(torch.float64, "reference")
+    for got, plain, want in zip(run(dtype, "cpp"), run(dtype, "reference"), gold, strict=True):
+        if dtype == torch.float64:
+            assert_near(got, want, terms=got.numel())
+        else:
+            assert_as_good_as(got, plain, want, scale=max(g.abs().max().item() for g in gold))
+
+
+@pytest.mark.parametrize("name", [*ulp.ONE, *ulp.TWO])
+def test_functions_are_within_two_units(name, tmp_path_factory):
+    """A sample of what `numerics/ulp.py` tries in full."""
+    (worst,) = ulp.measure([name], stride=65537)
+    assert worst.is_good, worst.row()
+
+
+def test_that_measure_can_fail():
+    worst = ulp.Worst("double")
+    worst.see(
+        (torch.ones(4),),
+        torch.tensor([1.0, 1.0, torch.inf, 0.0]),
+        torch.tensor([1.0, 1.0 + 2.0**-22, 2.0, -0.0]).double(),
+    )
+    assert worst.error == torch.inf
+    assert worst.special == 1
+    assert not worst.is_good
+
+
+def test_every_operation_has_a_function_or_a_symbol():
+    """What `spell` does not write in symbols is a function of that name in the skeletons."""
+    text = "\n".join((SKELETONS / name).read_text() for name in ("simd.hpp", "math.hpp", "lanes.hpp", "ops.hpp"))
+    from anyconv.backends.cpp.spell import _CALLED, _TEMPLATES  # noqa: PLC0415
+    from anyconv.expr.expr import INFIX, PREFIX  # noqa: PLC0415
+
+    written = (set(INFIX) - _CALLED) | set(PREFIX) | set(_TEMPLATES)
+    missing = [n for n in TABLE if n not in written and f" {n}(" not in text and f"OF_DOUBLES({n}," not in text]
+    assert missing == []
