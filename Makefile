@@ -11,7 +11,7 @@ help:
 	@echo "make tiny    the ten-second test"
 	@echo "make lint    format, lint and types, as the hooks and CI check them"
 	@echo "make format  apply what can be applied"
-	@echo "make bench   training memory of the reference backend, as C_out grows"
+	@echo "make bench   training memory as C_out grows; six layers timed"
 	@echo "make clean   remove .venv and what was drawn"
 
 # torch first and by its pin, so that nothing else picks its build: see constraints.txt
@@ -41,6 +41,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.cpu --short
 
 clean:
 	rm -rf $(VENV) output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The benchmarks' own checks, and the promise that the reference backend's memory does not grow with the filters."""
+"""The benchmarks' own checks, and the promise that memory does not grow with the filters."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory
+from benchmarks import cpu, memory
+from benchmarks.cases import FORMULAS, Layer
+from benchmarks.ways import ours, tap_loop, unfold
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
 
@@ -27,8 +29,9 @@ def assert_memory_is_bounded(way, few, many):
 
 
 @linux
-def test_memory_does_not_grow_with_the_filters():
-    assert_memory_is_bounded("anyconv, reference", 16, 256)
+@pytest.mark.parametrize("way", ["anyconv, reference", "anyconv, cpp"])
+def test_memory_does_not_grow_with_the_filters(way):
+    assert_memory_is_bounded(way, 16, 256)
 
 
 @linux
@@ -43,3 +46,29 @@ def test_nothing_is_measured_when_numbers_disagree(monkeypatch):
     monkeypatch.setitem(memory.WAYS, "anyconv, reference", lambda x, w: right(x, w) * 1.001)
     with pytest.raises(SystemExit, match="is wrong by"):
         memory.check()
+
+
+LAYER = Layer(1, 2, 3, (6, 6), 3)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_ways_agree(name):
+    for way in (ours, tap_loop, unfold):
+        assert cpu.disagreement(name, LAYER, way(FORMULAS[name], LAYER)) <= 1
+
+
+def test_a_wrong_way_is_not_timed(monkeypatch):
+    right = ours(FORMULAS["-|x-w|"], LAYER)
+    assert cpu.disagreement("-|x-w|", LAYER, lambda *tensors: right(*tensors) * 1.001) > 1
+    monkeypatch.setitem(cpu.WAYS, "anyconv", lambda formula, layer: lambda *tensors: right(*tensors) * 1.001)
+    found, way = cpu.first_call("-|x-w|", LAYER, "anyconv", cpu.tensors(FORMULAS["-|x-w|"], LAYER))
+    assert set(found) == {"wrong"}
+    assert way is None
+
+
+def test_no_ratio_without_both_numbers():
+    cells = {"a | b": {"anyconv": {"wrong": 3.0}, "nn.ConvNd": {"forward": 1.0, "step": 2.0}}}
+    assert cpu.ratio(cells["a | b"], "nn.ConvNd", "forward") is None
+    cells["a | c"] = {"anyconv": {"forward": 2.0, "step": 4.0}, "nn.ConvNd": {"forward": 1.0, "step": 2.0}}
+    assert cpu.ratio(cells["a | c"], "nn.ConvNd", "step") == 0.5
+    assert "0.50" in cpu.table(cells)

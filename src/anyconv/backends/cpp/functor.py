@@ -1,7 +1,7 @@
 """functor: what a kernel computes at one pixel, as Exprs; the mathematics between a formula and its text.
 
     >>> functor(parse("-abs(x - w)"), "x", ("w",), BUILTIN["sum"]).gradients["x"]
-    Expr('-sign_times(x - w, c0)')
+    Expr('-sign_times(user_x - user_w, c0)')
 
 Parts of a reduction's state that only count (a mean's ``n``) are not computed in a loop: how many values a field has is
 known. What a gradient takes from an output alone (its gradient, the state) is computed once per output: a *context*.
@@ -21,11 +21,12 @@ from ...reductions import Reduction
 from .spell import as_number, fused
 
 GRADIENT, COUNT = "g", "count"  # the gradient of an output, the number of values in its field
+USER = "user_"  # in front of the names of the pixel and the operands, which may be any; none of ours begins with it
 
 
 @dataclass(frozen=True)
 class Functor:
-    """Everything that a kernel computes, over the pixel, the operands and ``state_*``, ``c*``, ``g``, ``count``.
+    """Everything that a kernel computes, over ``user_*`` (pixel, operands), ``state_*``, ``c*``, ``g`` and ``count``.
 
     Args:
         parts: the parts of the state that are folded, those of the result first.
@@ -55,7 +56,7 @@ class Functor:
 @functools.lru_cache(maxsize=256)
 def functor(expr: Expr, pixel: str, operands: tuple[str, ...], reduction: Reduction) -> Functor:
     """The functor of a map and its reduction."""
-    r, value = reduction, as_number(simplify(expr))
+    r, value = reduction, as_number(_renamed(simplify(expr)))
     counted = {
         part
         for part, step, one in zip(r.state, r.exprs["step"], r.exprs["identity"], strict=True)
@@ -101,7 +102,7 @@ def _backward(
     found: dict[Expr, Expr] = {}
     gradients = {}
     for name in (pixel, *operands):
-        slope = differentiate(value, name) if kind(value) == "real" else const(0.0)
+        slope = differentiate(value, USER + name) if kind(value) == "real" else const(0.0)
         gradients[name] = fused(simplify(_hoist(times(adjoint, slope), outer, found)))
     return tuple(fused(simplify(expr)) for expr in found), gradients
 
@@ -123,18 +124,27 @@ def _is_outer(expr: Expr, outer: set[str]) -> bool:
     return set(expr.names()) <= outer
 
 
+def _renamed(expr: Expr) -> Expr:
+    done: dict[Expr, Expr] = {}
+    for node in expr.nodes():
+        new = apply(node.op, *(done[arg] for arg in node.args)) if node.args else node
+        done[node] = var(USER + str(node.value)) if node.op == "var" else new
+    return done[expr]
+
+
 def _hoist(expr: Expr, outer: set[str], found: dict[Expr, Expr]) -> Expr:
     """``expr`` with every largest part that depends on the output alone replaced by a context."""
+    nodes = expr.nodes()
+    reads: dict[Expr, set[str]] = {}
+    for node in nodes:
+        own = {str(node.value)} if node.op == "var" else set()
+        reads[node] = own.union(*(reads[arg] for arg in node.args))
+    hoisted = {n for n in nodes if reads[n] and reads[n] <= outer and kind(n) == "real"}
+    largest = {arg for n in nodes if n not in hoisted for arg in n.args if arg in hoisted} | ({expr} & hoisted)
     done: dict[Expr, Expr] = {}
-
-    def rewrite(node: Expr) -> Expr:
-        if node not in done:
-            if node.op != "const" and node.names() and _is_outer(node, outer) and kind(node) == "real":
-                done[node] = found.setdefault(node, var(f"c{len(found)}"))
-            elif node.args:
-                done[node] = apply(node.op, *(rewrite(arg) for arg in node.args))
-            else:
-                done[node] = node
-        return done[node]
-
-    return rewrite(expr)
+    for node in nodes:
+        if node in largest:
+            done[node] = found.setdefault(node, var(f"c{len(found)}"))
+        else:
+            done[node] = apply(node.op, *(done[arg] for arg in node.args)) if node.args else node
+    return done[expr]

@@ -134,6 +134,8 @@ class _Fields:
         if value is None:
             self._numbers += (0, 0, 0, 0, 0, 0)
             return
+        if value.is_neg():  # its numbers in memory are not yet negated
+            value = value.resolve_neg()
         self._alive.append(value)
         strides = value.stride()
         spatial = along.count("k")

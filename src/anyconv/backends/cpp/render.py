@@ -17,7 +17,7 @@ from ...formula import Formula, written
 from ...plan.machine import Machine
 from ...plan.schedule import Tile, cost, tile
 from ...reductions import Reduction
-from .functor import Functor, functor
+from .functor import USER, Functor, functor
 from .spell import Speller, names
 
 SKELETONS = Path(__file__).parent / "skeletons"
@@ -106,9 +106,10 @@ class _Writer:
         f = self._functor = functor
         self._operands = operands
         states, contexts = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
-        self._known = names([pixel, *(name for name, _ in operands)], taken=[*states, *contexts])
-        self._pixel = self._known[pixel]
-        self._inputs = [f"const F {self._known[name]} = operand[{i}];" for i, (name, _) in enumerate(operands)]
+        own = names([pixel, *(name for name, _ in operands)], taken=[*states, *contexts])
+        self._known = {USER + name: spelled for name, spelled in own.items()}
+        self._pixel = own[pixel]
+        self._inputs = [f"const F {own[name]} = operand[{i}];" for i, (name, _) in enumerate(operands)]
         self._count = max(1, len(operands))  # no array of C++ is empty
         self._contexts = max(1, len(f.contexts))
 

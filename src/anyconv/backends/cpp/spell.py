@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ...expr import Expr
-from ...expr.expr import INFIX, PREFIX, apply
+from ...expr.expr import INFIX, MAX_DEPTH, PREFIX, apply
 from ...expr.ops import TABLE
 from ...expr.verify import kind
 
@@ -119,9 +119,12 @@ class Speller:
         roots = list(given)
         order = list(dict.fromkeys(node for root in roots for node in root.nodes()))
         uses = Counter(arg for node in order for arg in node.args) + Counter(roots)
+        depth: dict[Expr, int] = {}
         lines = []
         for node in order:
-            if node.args and node not in self._text and uses[node] > 1:
+            depth[node] = 0 if node in self._text else 1 + max((depth[arg] for arg in node.args), default=0)
+            if node.args and node not in self._text and (uses[node] > 1 or depth[node] > MAX_DEPTH):
+                depth[node] = 0
                 text = self._inline(node)
                 name = f"t{self._count}"
                 while name in self.known.values():

@@ -97,7 +97,7 @@ template <int T, int W> NOINLINE void walk(const Row row, const Reading<C>* read
 }
 
 struct ChannelsBackward : BackwardWork {
-    static constexpr i64 SITES_AT_ONCE = 64;  // enough to pay for loading and storing the sums
+    static constexpr i64 SITES_AT_ONCE = 256;  // enough to pay for loading and storing the sums
     static constexpr i64 W = Functor::CHANNELS;  // vectors of channels that a task takes on together
     i64 window_size, context_pitch, sites_size;
     explicit ChannelsBackward(const BackwardWork& work) : BackwardWork(work) {

@@ -12,7 +12,9 @@ struct Lattice {
     i64 plane;
 };
 
-template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading<C> reading, i64 filters, const i64* taps,
+// Where there is no site the contexts are 0 and add 0, unless a derivative is infinite or not a number there: MASKED is for
+// that, and for pixels of the padding that are skipped.
+template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const Reading<C> reading, i64 filters, const i64* taps,
                                           const i64* shifts, i64 count, i64 contexts, R* const* sums) {
     F pixel[VECTORS], total[VECTORS];
     UNROLL
@@ -28,10 +30,14 @@ template <int VECTORS> NOINLINE void meet(const Lattice at, const Reading<C> rea
             UNROLL
             for (int v = 0; v < VECTORS; ++v) {
                 const i64 site = v * V - shifts[i];
-                Mask<F> seen = (bits(load<F>(at.sites + site)) & bits(load<F>(at.real + v * V))) != 0;
                 F c[CONTEXTS], dx = total[v], dp[AT_LEAST_ONE];
                 UNROLL
                 for (int q = 0; q < CONTEXTS; ++q) c[q] = load<F>(context + q * at.plane + site);
+                if constexpr (!MASKED) {
+                    Functor::gradients(c, pixel[v], p, total[v], sum);
+                    continue;
+                }
+                Mask<F> seen = (bits(load<F>(at.sites + site)) & bits(load<F>(at.real + v * V))) != 0;
                 UNROLL
                 for (int q = 0; q < N; ++q) dp[q] = sum[q];
                 Functor::gradients(c, pixel[v], p, dx, dp);
@@ -103,7 +109,13 @@ struct SitesBackward : BackwardWork {
     i64 tasks() const { return call.parts * call.groups * call.channels; }
     i64 bytes() const { return AT_LEAST_ONE * sums_of_block() * i64(sizeof(R)) + 3 * call.geometry.taps() * i64(sizeof(i64)); }
     void task(i64 index, const Scratch& scratch) const {
+        if (call.geometry.mode == SKIP || !walked<false>(index, scratch)) walked<true>(index, scratch);
+    }
+
+    // the sums of a task; false if some of them, or some gradient of a pixel, is infinite or not a number
+    template <bool MASKED> bool walked(i64 index, const Scratch& scratch) const {
         const i64 channel = index % call.channels, g = index / call.channels % call.groups;
+        F fine = F{};
         const i64 part = index / call.channels / call.groups, all = call.batch * tiles();
         R* sums_of[AT_LEAST_ONE];
         for (int p = 0; p < N; ++p) {
@@ -121,7 +133,8 @@ struct SitesBackward : BackwardWork {
                 Lattice lattice{pixels_of(n, g * call.channels + channel, false) + at, real_mask() + at, site_mask() + front + q,
                                 contexts_of(n, g * call.filters) + front + q, pixels_of(n, g * call.channels + channel, true) + at,
                                 plane};
-                meet<TILE>(lattice, from, call.filters, taps, shifts, count, CONTEXTS * plane, sums_of);
+                meet<TILE, MASKED>(lattice, from, call.filters, taps, shifts, count, CONTEXTS * plane, sums_of);
+                for (int v = 0; v < TILE; ++v) fine += load<F>(lattice.gx + v * V) * R(0);
             }
         }
         for (int p = 0; p < N; ++p) {  // a vector of sums becomes one, in the order of its lanes
@@ -130,8 +143,10 @@ struct SitesBackward : BackwardWork {
                 R sum = R(0);
                 for (i64 i = 0; i < V; ++i) sum += sums_of[p][f * V + i];
                 to[f * V] = sum;
+                fine += sum * R(0);
             }
         }
+        return !any(fine != F{});
     }
 
     i64 unpack_tasks() const { return call.batch * call.groups * call.channels; }
@@ -149,8 +164,7 @@ struct SitesBackward : BackwardWork {
             for (i64 h = 0; h < high; ++h) {
                 T* to = call.gx.at<T>(n, channel) + d * s[2] + h * s[3];
                 const R* row = sum + (d * high + h) * wide;
-                if (s[4] == 1) for (i64 w = 0; w < wide; ++w) to[w] = Narrow<T>::of(row[w]);
-                else for (i64 w = 0; w < wide; ++w) to[w * s[4]] = Narrow<T>::of(row[w]);
+                emit(row, wide, to, s[4]);
             }
     }
 
@@ -189,8 +203,11 @@ private:
                         row[counts - rows + w] = R(call.channels * call.geometry.taps_from(d, h, w));
             }
         R* to = contexts_of(n, filter);
-        for (i64 i = 0; i < plane; i += V)
+        for (i64 i = 0; i < plane; i += V) {
             contexts(rows + i, rows + plane + i, plane, load<F>(counts + i), to + i, plane);
+            const Mask<F> seen = bits(load<F>(site_mask() + i)) != 0;
+            for (int q = 0; q < CONTEXTS; ++q) store<F>(to + q * plane + i, select<F>(seen, load<F>(to + q * plane + i), F{}));
+        }
     }
 };
 

@@ -119,9 +119,8 @@ private:
             const R* line = row + planes.lattice(0, h, 0);
             To* at = to + h * call.y.stride[3];
             const i64 step = call.y.stride[4], width = sites.axis[2].size();
-            if (step != 1) for (i64 w = 0; w < width; ++w) at[w * step] = Narrow<To>::of(adds ? line[w] + b : line[w]);
-            else if (adds) for (i64 w = 0; w < width; ++w) at[w] = Narrow<To>::of(line[w] + b);
-            else for (i64 w = 0; w < width; ++w) at[w] = Narrow<To>::of(line[w]);
+            if (adds) for (i64 w = 0; w < width; ++w) at[w * step] = Narrow<To>::of(line[w] + b);
+            else emit(line, width, at, step);
         }
     }
 };

@@ -51,7 +51,8 @@ struct Planes {
         const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
         each_run(geo, [&](i64 sd, i64 sh, i64 sw, i64 at, i64 step, i64 count) {
             R* to = sum + (sd * high + sh) * wide + sw;
-            for (i64 i = 0; i < count; ++i) to[i * step] += from[at + i];
+            if (step == 1) add(from + at, count, to);
+            else for (i64 i = 0; i < count; ++i) to[i * step] += from[at + i];
         });
     }
     void mark_real(const Geometry& geo, R* mask) const {  // 1 for the pixels of the image, 0 for padding

@@ -33,6 +33,22 @@ template <class T, class R> INLINE void copy(const T* from, i64 count, R* to) {
 }
 template <class R> INLINE void copy(const R* from, i64 count, R* to) { __builtin_memcpy(to, from, count * sizeof(R)); }
 
+// to[i * step] <- from[i], in the type of the tensor
+template <class T, class R> INLINE void emit(const R* from, i64 count, T* to, i64 step) {
+    for (i64 i = 0; i < count; ++i) to[i * step] = Narrow<T>::of(from[i]);
+}
+template <class R> INLINE void emit(const R* from, i64 count, R* to, i64 step) {
+    if (step == 1) copy(from, count, to);
+    else for (i64 i = 0; i < count; ++i) to[i * step] = from[i];
+}
+// to[i] <- to[i] + from[i]
+template <class R> INLINE void add(const R* from, i64 count, R* to) {
+    typedef typename VectorOf<R>::type F;
+    i64 i = 0;
+    for (; i + lanes_of<F> <= count; i += lanes_of<F>) store<F>(to + i, load<F>(to + i) + load<F>(from + i));
+    for (; i < count; ++i) to[i] += from[i];
+}
+
 // to[i * pitch + c] <- from[c * across + i * along]
 template <class T, class R>
 NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 channels, R* to, i64 pitch) {

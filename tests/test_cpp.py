@@ -1,0 +1,204 @@
+"""The cpp backend's compiler half: functors, spelled texts, tiles and schedules; pure functions, table-tested."""
+
+import pytest
+import torch
+
+import anyconv
+from anyconv import Formula
+from anyconv.backends.cpp.functor import functor
+from anyconv.backends.cpp.kernel import kernel_of
+from anyconv.backends.cpp.render import render
+from anyconv.backends.cpp.spell import RESERVED, Speller, names
+from anyconv.expr import parse
+from anyconv.geometry import Geometry
+from anyconv.plan import Problem, schedule
+from anyconv.plan.machine import Machine, machine_of
+from anyconv.plan.schedule import Tile, Work, tile
+from anyconv.reductions import BUILTIN
+
+AVX512 = Machine("x86_64", ("avx512f",), vector_bytes=64, registers=32)
+AVX2 = Machine("x86_64", ("avx2", "fma"), vector_bytes=32, registers=16)
+
+
+def made(text, reduce, operands=("w",)):
+    return functor(parse(text), "x", operands, BUILTIN[reduce])
+
+
+def test_a_sums_functor():
+    f = made("-abs(x - w)", "sum")
+    assert (f.parts, f.result_parts, f.saved, f.counts) == (("s",), 1, (), False)
+    assert [str(e) for e in f.contexts] == ["g"]
+    assert {name: str(e) for name, e in f.gradients.items()} == {
+        "x": "-sign_times(user_x - user_w, c0)", "w": "sign_times(user_x - user_w, c0)",
+    }  # fmt: skip
+
+
+def test_a_means_count_is_known_and_not_folded():
+    f = made("x * w", "mean")
+    assert (f.parts, f.counts) == (("s",), True)
+    assert str(f.contexts[0]) == "g * (1 / count)"
+
+
+def test_only_training_counts_the_ties_of_a_maximum():
+    f = made("x + w", "max")
+    assert (f.parts, f.result_parts, f.saved) == (("m", "n"), 1, ("m", "n"))
+
+
+def test_what_an_output_alone_decides_is_computed_once_for_it():
+    """No division by the state is left for every evaluation."""
+    for reduce in ("max", "min", "logsumexp", "mean"):
+        assert "/" not in str(made("x + w", reduce).gradients["x"])
+
+
+def test_names_that_mean_something_in_cpp():
+    assert names(["x", "exp", "class", "F", "t"]) == {"x": "x", "exp": "exp_", "class": "class_", "F": "F_", "t": "t"}
+    found = names(["größe", "_a", "b__c"])
+    assert len(set(found.values())) == 3
+    assert not set(found.values()) & RESERVED
+
+
+@pytest.mark.parametrize(
+    "name", ["exp", "double", "state", "t0", "c0", "F", "größe", "state_s", "g", "count", "user_x"]
+)
+def test_operands_of_any_name(name):
+    """What the user calls a thing never changes what is computed."""
+    scope = {}
+    exec(f"import torch\nmapped = lambda x, {name}: torch.tanh(x * {name}) * {name} + torch.tanh(x * {name})", scope)
+    x, w = torch.randn(1, 2, 4, 4), torch.randn(3, 2, 2, 2)
+    got = anyconv.conv2d(x, {name: w}, Formula(scope["mapped"]))
+    torch.testing.assert_close(got, anyconv.conv2d(x, w, lambda x, w: torch.tanh(x * w) * w + torch.tanh(x * w)))
+
+
+def test_a_deep_map():
+    def mapped(x, w):
+        for _ in range(1500):
+            x = x * 0.999 + w * 0.001
+        return torch.abs(x)
+
+    x, w = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((1, 1, 3, 3), (2, 1, 2, 2)))
+    got, want = (anyconv.conv2d(x, w, mapped, backend=b) for b in ("cpp", "reference"))
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got.sum(), (x, w)), torch.autograd.grad(want.sum(), (x, w)))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("x * w", ["s = fma(x, w, s);"]),
+        ("-(x * w)", ["s = fma(-x, w, s);"]),
+        ("x - w", ["s = accumulate(s, x - w);"]),
+        ("-(x - w)", ["s = deduct(s, x - w);"]),
+        ("0", []),
+        ("(x - w) * (x - w)", ["const auto t0 = x - w;", "s = fma(t0, t0, s);"]),
+        ("where(x > w, x, -w)", ["s = accumulate(s, where(x > w, x, -w));"]),
+        ("x ** w + nan", ['s = accumulate(s, pow(x, w) + splat<F>(__builtin_nan("")));']),
+    ],
+)
+def test_sums_are_spelled(text, lines):
+    speller = Speller({"x": "x", "w": "w", "s": "s"})
+    if text == "0":
+        assert speller.add({"s": parse(text)}) == lines
+    else:
+        assert speller.update({"s": parse(f"s + ({text})")}) == lines
+
+
+@pytest.mark.parametrize(
+    ("cost", "parts", "operands", "machine", "want"),
+    [
+        (3, 1, 1, AVX512, Tile(4, 4, 4, 2)),
+        (3, 1, 2, AVX512, Tile(4, 4, 4, 1)),
+        (3, 2, 1, AVX512, Tile(4, 2, 4, 2)),
+        (30, 1, 1, AVX512, Tile(4, 2, 4, 1)),
+        (60, 3, 1, AVX512, Tile(2, 2, 4, 1)),
+        (3, 1, 1, AVX2, Tile(4, 2, 4, 1)),
+        (30, 3, 8, AVX2, Tile(2, 1, 1, 1)),
+    ],
+)
+def test_tiles(cost, parts, operands, machine, want):
+    found = tile(cost=cost, parts=parts, operands=operands, machine=machine)
+    assert found == want
+    assert found.sites * found.vectors * max(1, parts) <= machine.registers  # they are registers, after all
+
+
+def work(channels, filters, size, kernel, batch=4, groups=1, **more):
+    geometry = Geometry.of(len(size), kernel, padding=kernel // 2, groups=groups, **more)
+    return Work(geometry, size, batch, channels // groups, filters // groups, 4)
+
+
+@pytest.mark.parametrize(
+    ("case", "forward", "backward"),
+    [
+        (work(64, 64, (32, 32), 3), "channels", "channels"),
+        (work(3, 64, (112, 112), 7, stride=2), "channels", "sites"),
+        (work(64, 1, (64, 64), 3), "sites", "channels"),
+        (work(1, 4, (512, 512), 11), "sites", "sites"),
+        (work(96, 96, (28, 28), 5, groups=96), "sites", "sites"),
+        (work(256, 256, (2, 2), 3), "channels", "channels"),
+    ],
+)
+def test_lanes(case, forward, backward):
+    assert schedule.forward(case, AVX512, 2).lanes == forward
+    assert schedule.backward(case, AVX512, 1).lanes == backward
+
+
+def test_chunks_fit_the_cache():
+    for case in (work(64, 64, (512, 512), 3), work(512, 64, (64, 64), 7), work(16, 16, (64, 64, 64), 3)):
+        chunk = schedule.forward(case, AVX512, 2).chunk
+        pixels = torch.tensor([c + case.geometry.kernel[0] - 1 for c in chunk]).prod()
+        assert pixels * case.channels * 4 <= AVX512.cache_bytes
+
+
+def test_few_images_are_shared_out_by_filters():
+    case = work(256, 256, (8, 8), 3, batch=1)
+    assert schedule.forward(case, AVX512, 1).parts <= schedule.forward(case, AVX512, 8).parts
+    assert schedule.forward(case, AVX512, 8).parts == 16
+
+
+def test_machines():
+    assert machine_of("x86_64", ("sse2", "avx512f")).lanes(4) == 16
+    assert machine_of("x86_64", ("sse2", "avx2", "fma")).lanes(8) == 4
+    assert machine_of("x86_64", ("sse2",)) == Machine("x86_64", ("sse2",), 16, 16)
+    assert machine_of("aarch64", ("asimd",)).registers == 32
+
+
+def test_one_build_serves_every_shape():
+    """The kernel is the same object for any geometry, size, batch and number of channels."""
+    formula = Formula(lambda x, w: torch.abs(x - w) + 0.75)
+    found = set()
+    for dims, kernel, channels in ((1, 5, 2), (2, 3, 4), (3, 2, 6)):
+        geometry = Geometry.of(dims, kernel, stride=2, dilation=2, padding=3)
+        found.add(kernel_of(Problem(formula, geometry, channels, 3, "float32", "cpu"), required=True))
+    assert len(found) == 1
+
+
+def test_layers_that_differ_in_name_only_share_a_source():
+    one = render(Formula(lambda x, w: torch.exp(x - w), name="one"), "float32", AVX512)
+    two = render(Formula(lambda x, w: torch.exp(x - w), name="two"), "float32", AVX512)
+    assert one is two
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_memory_formats_are_kept(memory_format):
+    x = torch.randn(2, 5, 6, 7).to(memory_format=memory_format).requires_grad_()
+    w = torch.randn(4, 5, 3, 3, requires_grad=True)
+    y = anyconv.conv2d(x, w, Formula(lambda x, w: torch.abs(x - w), "max"))
+    want = anyconv.conv2d(x, w, Formula(lambda x, w: torch.abs(x - w), "max"), backend="reference")
+    assert torch.equal(y, want)
+    assert y.is_contiguous(memory_format=memory_format)
+    (gx,) = torch.autograd.grad(y.sum(), x)
+    assert gx.is_contiguous(memory_format=memory_format)
+
+
+def test_views_are_read_where_they_lie():
+    base, w = torch.randn(4, 6, 9, 10), torch.randn(3, 3, 2, 2)
+    formula = Formula(lambda x, w: torch.abs(x - w) * 1.5)
+    for x in (base[::2, 1::2, :, ::3], base.flip(0)[:, :3].mT, base[:, :1].expand(4, 3, 9, 10), base[1:2, :3].conj()):
+        got = anyconv.conv2d(x, w.mT, formula)
+        torch.testing.assert_close(got, anyconv.conv2d(x, w.mT, formula, backend="reference"))
+
+
+def test_a_lazily_negated_tensor():
+    x, w = torch.imag(torch.randn(1, 2, 5, 5, dtype=torch.complex64).conj()), torch.randn(3, 2, 3, 3)
+    assert x.is_neg()
+    formula = Formula(lambda x, w: torch.abs(x - w) * 1.5)
+    torch.testing.assert_close(anyconv.conv2d(x, w, formula), anyconv.conv2d(x, w, formula, backend="reference"))
