@@ -112,6 +112,7 @@ def test_sums_are_spelled(text, lines):
         (60, 3, 1, AVX512, Tile(2, 2, 4, 1)),
         (3, 1, 1, AVX2, Tile(4, 2, 4, 1)),
         (30, 3, 8, AVX2, Tile(2, 1, 1, 1)),
+        (400, 1, 1, AVX512, Tile(2, 1, 1, 1)),
     ],
 )
 def test_tiles(cost, parts, operands, machine, want):

@@ -30,6 +30,7 @@ COST = {
     "hardsigmoid": 8, "hardtanh": 4,
 }  # fmt: skip
 CHEAP = 12  # up to here, loads matter, and many evaluations side by side hide them
+HUGE = 150  # from here on, one evaluation keeps a processor busy, and a compiler too
 
 
 def cost(*exprs: Expr) -> int:
@@ -58,12 +59,14 @@ def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
     room = machine.registers // 2 // max(1, parts)
     if cost > CHEAP:
         room = min(room, 8)  # the map wants registers and space in the instruction cache
+    if cost > HUGE:
+        room = min(room, 2)
     # a pixel of a site is spread over a vector by an instruction that competes with the map's; a row of operands is not
     vectors, sites = next((v, s) for v, s in ((4, 4), (2, 4), (2, 2), (1, 2), (1, 1)) if v * s <= max(1, room))
     # backward each filter of a tile needs its operands and their sums
     filters, channels = next(
         (f, c) for f, c in ((4, 2), (4, 1), (2, 1), (1, 1))
-        if (2 * operands * f * c <= machine.registers // 2 + 2 and (c == 1 or cost <= CHEAP)) or f == 1
+        if (2 * operands * f * c <= machine.registers // 2 + 2 and (c == 1 or cost <= CHEAP) and cost <= HUGE) or f == 1
     )  # fmt: skip
     return Tile(sites=sites, vectors=vectors, filters=min(filters, sites * vectors), channels=channels)
 
