@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from anyconv.backends.cpp.limit import limit
 
 from .cases import FORMULAS, LAYERS, Layer, tensors
+from .measure import machine, peak_of
 from .ways import WAYS, Way, tap_loop
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
@@ -102,10 +102,7 @@ def first_call(
     start = time.perf_counter()
     step(way, *given)
     first = time.perf_counter() - start
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before = _resident("VmRSS")
-    step(way, *given)
-    return {"first": first, "peak": _resident("VmHWM") - before}, way
+    return {"first": first, "peak": peak_of(lambda: step(way, *given))}, way
 
 
 def in_turns(ways: dict[str, Way], given: tuple[Tensor, tuple[Tensor, ...]], pass_: str) -> dict[str, float]:
@@ -128,11 +125,6 @@ def _time(way: Way, x: Tensor, params: tuple[Tensor, ...], pass_: str) -> float:
     else:
         step(way, x, params)
     return time.perf_counter() - start
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def run_cell(formula: str, layer: str, ways: list[str]) -> dict[str, Any]:
@@ -237,20 +229,20 @@ def main() -> None:
     if options.cell:
         print(json.dumps(cell(*json.loads(options.cell))))
         return
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {date.today()}"
+    here = f"{machine()}, {date.today()}"
     if options.short:
         ways = ["anyconv", "tap loop, eager", YARDSTICK]
         cells = {f"{f} | {layer}": run_cell(f, layer, ways) for f, layer in tqdm(SHORT, unit="cell")}
-        print(f"times over ours, {machine}\n{table(cells)}")
+        print(f"times over ours, {here}\n{table(cells)}")
         return
-    kept: dict[str, Any] = {"machine": machine, "cells": {}}
+    kept: dict[str, Any] = {"machine": here, "cells": {}}
     if RESULTS.exists():
         kept = json.loads(RESULTS.read_text())
     wanted = [(f, layer) for layer in options.layers for f in options.formulas]
     for f, layer in tqdm(wanted, unit="cell"):
         if options.again or f"{f} | {layer}" not in kept["cells"]:
             kept["cells"][f"{f} | {layer}"] = run_cell(f, layer, options.ways)
-            kept["machine"] = machine
+            kept["machine"] = here
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}\n\n{details(kept['cells'])}")

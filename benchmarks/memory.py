@@ -8,7 +8,6 @@ same are checked against float64 before anything is measured. The largest cell n
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from tqdm import tqdm
 
 import anyconv
 from anyconv.backends import reference
+
+from .measure import machine, peak_of
 
 FILTERS = (16, 32, 64, 128, 256)
 BATCH, CHANNELS, SIZE, KERNEL = 4, 16, 64, 3
@@ -63,20 +64,12 @@ def check() -> None:
             raise SystemExit(f"{way} is wrong by {error}; nothing was measured")
 
 
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
 def measure(way: str, filters: int) -> int:
     """Bytes that one training step adds at its peak, in this process."""
     small = tensors(filters, batch=1, size=8)
     WAYS[way](*small).sum().backward()  # type: ignore[no-untyped-call]  # libraries and threads are loaded now
     x, w = tensors(filters)
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    WAYS[way](x, w).sum().backward()  # type: ignore[no-untyped-call]
-    return _resident("VmHWM") - before
+    return peak_of(lambda: WAYS[way](x, w).sum().backward())  # type: ignore[no-untyped-call]
 
 
 def main() -> None:
@@ -96,16 +89,14 @@ def main() -> None:
 
 def report(peaks: dict[str, dict[int, float]], outputs: dict[int, float]) -> None:
     """The table, and what is kept of it."""
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(
-        f"\nMiB at the peak of a training step, {BATCH} x {CHANNELS} x {SIZE} x {SIZE}, k={KERNEL}, float32 ({machine})"
-    )
+    step = f"{BATCH} x {CHANNELS} x {SIZE} x {SIZE}, k={KERNEL}, float32"
+    print(f"\nMiB at the peak of a training step, {step} ({machine()})")
     print(f"{'C_out':<24}" + "".join(f"{f:>9}" for f in FILTERS))
     for way, row in [("the output alone", outputs), *peaks.items()]:
         print(f"{way:<24}" + "".join(f"{row[f]:>9.1f}" for f in FILTERS))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
-        {"machine": machine, "output": outputs, "peak": peaks, "budget": reference.BUDGET / MIB}, indent=1
+        {"machine": machine(), "output": outputs, "peak": peaks, "budget": reference.BUDGET / MIB}, indent=1
     )
     (OUTPUT / "memory.json").write_text(text + "\n")
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")

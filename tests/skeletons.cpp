@@ -85,7 +85,7 @@ static void run(const Case& c, i64 lanes_are_sites, i64 chunk, i64 parts) {
     gradient.data = gw.data();
     Forward forward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes_are_sites, parts, 0, 0,
                     images(x.data(), in, c.size), images(y.data(), out, sites), {}, operand_bias, {weight}};
-    Backward backward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes_are_sites, parts, 1, 0, 0,
+    Backward backward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes_are_sites, parts, 1, 0,
                       images(x.data(), in, c.size), images(g.data(), out, sites), {}, images(gx.data(), in, c.size),
                       {weight}, {gradient}};
     if (anyconv_forward(&forward) || anyconv_backward(&backward)) {

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..expr import Expr
 from ..geometry import Geometry, Ints
 from .machine import Machine
+from .problem import Problem
 
 # roughly how many instructions an operation takes on a vector; what is not listed takes one
 COST = {
@@ -109,6 +110,13 @@ class Work:
     channels: int
     filters: int
     itemsize: int
+
+    @classmethod
+    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int) -> Work:
+        """A problem on images of some size."""
+        groups = problem.geometry.groups
+        channels, filters = problem.in_channels // groups, problem.out_channels // groups
+        return cls(problem.geometry, size, batch, channels, filters, itemsize)
 
     @property
     def sites(self) -> Ints:

@@ -122,8 +122,7 @@ def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str
     g, threads = problem.geometry, torch.get_num_threads()
     size = shape[-g.dims :]
     batch = shape[0] if len(shape) == g.dims + 2 else 1
-    channels, filters = problem.in_channels // g.groups, problem.out_channels // g.groups
-    work = schedule.Work(g, size, batch, channels, filters, source.itemsize)
+    work = schedule.Work.of(problem, batch, size, source.itemsize)
     there = schedule.forward(work, machine, threads)
     back = schedule.backward(work, machine, len(source.functor.contexts))
     lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels")}

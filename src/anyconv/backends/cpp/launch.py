@@ -70,11 +70,7 @@ class _Cpp(torch.autograd.Function):
 
 
 def _work(kernel: Kernel, problem: Problem, x: Tensor) -> Work:
-    groups = problem.geometry.groups
-    return Work(
-        problem.geometry, tuple(x.shape[2:]), x.shape[0], problem.in_channels // groups, problem.out_channels // groups,
-        kernel.source.itemsize,
-    )  # fmt: skip
+    return Work.of(problem, x.shape[0], tuple(x.shape[2:]), kernel.source.itemsize)
 
 
 def _forward(
@@ -111,8 +107,7 @@ def _backward(
     gradients = [torch.zeros(p.shape, dtype=torch.float64) for p in params]
     fields = _Fields(_threads(), work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(how.lanes == "sites", how.parts, wants_pixels, state is not None)
-    fields.numbers(0 if state is None else state.stride(0))
+    fields.numbers(how.lanes == "sites", how.parts, wants_pixels, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
     for tensor in (x, grad, None if state is None else state[0], gx):
         fields.tensor(tensor, image)

@@ -9,14 +9,13 @@
 
 namespace anyconv {
 
-constexpr int AT_LEAST_ONE = N ? N : 1;
 constexpr int CONTEXTS = Functor::CONTEXTS;
 
 struct Backward {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
-    i64 lanes_are_sites, parts, wants_pixels, saves;
+    i64 lanes_are_sites, parts, wants_pixels;
     i64 state_part;
     Strided x, g, state, gx;  // gx: the gradient of the pixels
     Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // gradients: double, the shape of the operand
@@ -101,9 +100,10 @@ struct ChannelsBackward : BackwardWork {
     static constexpr i64 W = Functor::CHANNELS;  // vectors of channels that a task takes on together
     i64 window_size, context_pitch, sites_size;
     explicit ChannelsBackward(const BackwardWork& work) : BackwardWork(work) {
-        window_size = call.geometry.largest_window() * V;
+        const Box sites = call.geometry.chunk(0);
+        window_size = call.geometry.window(sites).size() * V;
         context_pitch = up(call.filters, V);
-        sites_size = call.geometry.largest_chunk();
+        sites_size = sites.size();
     }
     i64 shares() const { return (blocks() + W - 1) / W; }
     i64 tasks() const { return call.parts * call.groups * shares(); }
@@ -136,7 +136,7 @@ struct ChannelsBackward : BackwardWork {
     }
 
     // gx <- the sums of all windows that hold a pixel, folded back from the padding
-    void unpack(i64 task, const Scratch&) const {
+    void unpack(i64 task, const Scratch& scratch) const {
         const Geometry& geo = call.geometry;
         i64 h = task % geo.axis[1].pixels, d = task / geo.axis[1].pixels % geo.axis[0].pixels;
         i64 rest = task / geo.axis[1].pixels / geo.axis[0].pixels;
@@ -145,8 +145,7 @@ struct ChannelsBackward : BackwardWork {
         i64 lanes = least(V, call.channels - block * V);
         T* row = call.gx.at<T>(n, g * call.channels + block * V) + d * s[2] + h * s[3];
         i64 width = geo.axis[2].pixels;
-        Scratch line(width * (V * i64(sizeof(R)) + i64(sizeof(i64))));
-        R* sum = line.at<R>(0);
+        R* sum = scratch.at<R>(0);
         for (i64 i = 0; i < width * V; ++i) sum[i] = R(0);
         for (i64 pd = 0; pd < geo.axis[0].padded(); ++pd)
             for (i64 ph = 0; geo.axis[0].source(pd, geo.mode) == d && ph < geo.axis[1].padded(); ++ph)
@@ -155,6 +154,7 @@ struct ChannelsBackward : BackwardWork {
         for (i64 w = 0; w < width; ++w) at[w] = w * s[4];
         separate(sum, V, width, lanes, row, s[1], at, (const R*)nullptr);
     }
+    i64 unpack_bytes() const { return call.geometry.axis[2].pixels * (V * i64(sizeof(R)) + i64(sizeof(i64))); }
     i64 unpack_tasks() const {
         return call.batch * call.groups * blocks() * call.geometry.axis[0].pixels * call.geometry.axis[1].pixels;
     }
@@ -188,11 +188,10 @@ private:
                     i64 o = 0;
                     auto over_taps = [&](auto walk_one) {
                         taps.each([&](i64 kd, i64 kh, i64 kw) {
-                            i64 k = (kd * geo.axis[1].kernel + kh) * geo.axis[2].kernel + kw;
                             i64 at = ((dx + kd * geo.axis[0].dilation) * high + hx + kh * geo.axis[1].dilation) * wide
                                    + wx + kw * geo.axis[2].dilation;
                             row.x = x + at * V, row.gx = gx + at * V, row.context = c + o;
-                            walk_one(k * call.filters + o);
+                            walk_one(geo.tap(kd, kh, kw) * call.filters + o);
                         });
                     };
                     const bool several = vectors > 1;

@@ -4,24 +4,25 @@
 
 namespace anyconv {
 
-inline bool run_backward(const Backward& call, const ChannelsBackward& pass) {
-    bool done = share(call.team, pass.tasks(), pass.bytes(), [&](i64 i, const Scratch& s) { pass.task(i, s); });
-    return done && (!call.wants_pixels || share(call.team, pass.unpack_tasks(), 0, [&](i64 i, const Scratch& s) { pass.unpack(i, s); }));
-}
-inline bool run_backward(const Backward& call, const SitesBackward& pass) {
+// what all tasks of a pass read is made before them
+inline bool prepare(const ChannelsBackward&) { return true; }
+inline bool prepare(const SitesBackward& pass) {
     pass.mark();
-    bool done = share(call.team, pass.prepare_tasks(), pass.prepare_bytes(), [&](i64 i, const Scratch& s) { pass.prepare(i, s); })
-             && share(call.team, pass.tasks(), pass.bytes(), [&](i64 i, const Scratch& s) { pass.task(i, s); });
-    return done && (!call.wants_pixels || share(call.team, pass.unpack_tasks(), 0, [&](i64 i, const Scratch& s) { pass.unpack(i, s); }));
+    return share(pass.call.team, pass.prepare_tasks(), pass.prepare_bytes(), [&](i64 i, const Scratch& s) { pass.prepare(i, s); });
+}
+template <class Pass> bool run_backward(const Pass& pass) {
+    const Team& team = pass.call.team;
+    return prepare(pass)
+        && share(team, pass.tasks(), pass.bytes(), [&](i64 i, const Scratch& s) { pass.task(i, s); })
+        && (!pass.call.wants_pixels
+            || share(team, pass.unpack_tasks(), pass.unpack_bytes(), [&](i64 i, const Scratch& s) { pass.unpack(i, s); }));
 }
 
 // gradient <- the sums of all parts, over the axes that the operand lacks too, in double
 inline void join(const BackwardWork& work, int p, i64 g, i64 k) {
     const Backward& call = work.call;
     const i64* s = call.gradient[p].stride;
-    const Axis* a = call.geometry.axis;
-    i64 kw = k % a[2].kernel, kh = k / a[2].kernel % a[1].kernel, kd = k / a[2].kernel / a[1].kernel;
-    double* at = (double*)call.gradient[p].data + kd * s[2] + kh * s[3] + kw * s[4];
+    double* at = (double*)call.gradient[p].data + call.geometry.tap_offset(call.gradient[p], k);
     for (i64 o = 0; o < call.filters; ++o)
         for (i64 c = 0; c < call.channels; ++c) {
             double sum = 0;
@@ -52,7 +53,7 @@ template <class Pass> bool backward(const BackwardWork& unplaced) {
                             {memory.at<R>(0), memory.at<R>(operands + sums), memory.at<R>(operands)}};
     const Backward& call = work.call;
     return work.packed.fill_all(call.team, call.geometry, call.operand, call.groups, call.filters, call.channels, work.buffers.operands)
-        && run_backward(call, Pass(work)) && join_all(work);
+        && run_backward(Pass(work)) && join_all(work);
 }
 
 }  // namespace anyconv

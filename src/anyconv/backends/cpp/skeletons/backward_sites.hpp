@@ -59,7 +59,7 @@ struct SitesBackward : BackwardWork {
     Planes planes;
     i64 front, plane;  // elements before the first site, of a plane of contexts
     explicit SitesBackward(const BackwardWork& work)
-        : BackwardWork(work), planes(work.call.geometry, work.call.geometry.window(whole(work.call.geometry))) {
+        : BackwardWork(work), planes(work.call.geometry, work.call.geometry.window(work.call.geometry.all_sites())) {
         const Axis* a = call.geometry.axis;
         front = planes.lattice((a[0].kernel - 1) * a[0].dilation / a[0].stride, (a[1].kernel - 1) * a[1].dilation / a[1].stride,
                                (a[2].kernel - 1) * a[2].dilation / a[2].stride);
@@ -67,11 +67,6 @@ struct SitesBackward : BackwardWork {
         // tiles may reach beyond a plane of pixels
         planes.plane = up(planes.plane + TILE * V, V);
         planes.channel = planes.stride[0] * planes.stride[1] * planes.stride[2] * planes.plane;
-    }
-    static Box whole(const Geometry& geo) {
-        Box box;
-        for (int a = 0; a < 3; ++a) box.axis[a] = {0, geo.axis[a].sites};
-        return box;
     }
     i64 tiles() const { return (planes.extent[0] * planes.extent[1] * planes.extent[2] + TILE * V - 1) / (TILE * V); }
 
@@ -92,7 +87,7 @@ struct SitesBackward : BackwardWork {
     void mark() const {
         R *sites = site_mask(), *real = real_mask();
         for (i64 i = 0; i < plane; ++i) sites[i] = R(0);
-        whole(call.geometry).each([&](i64 d, i64 h, i64 w) { sites[front + planes.lattice(d, h, w)] = all_ones(); });
+        call.geometry.all_sites().each([&](i64 d, i64 h, i64 w) { sites[front + planes.lattice(d, h, w)] = all_ones(); });
         if (call.geometry.mode == SKIP) planes.mark_real(call.geometry, real);
         for (i64 i = 0; i < planes.channel; ++i)
             real[i] = call.geometry.mode != SKIP || real[i] != R(0) ? all_ones() : R(0);
@@ -150,13 +145,16 @@ struct SitesBackward : BackwardWork {
     }
 
     i64 unpack_tasks() const { return call.batch * call.groups * call.channels; }
-    void unpack(i64 task, const Scratch&) const {
+    i64 unpack_bytes() const {
+        const Axis* a = call.geometry.axis;
+        return a[0].pixels * a[1].pixels * a[2].pixels * i64(sizeof(R));
+    }
+    void unpack(i64 task, const Scratch& scratch) const {
         const Geometry& geo = call.geometry;
         i64 channel = task % (call.groups * call.channels), n = task / (call.groups * call.channels);
         const R* from = pixels_of(n, channel, true);
         const i64* s = call.gx.stride;
-        Scratch sums(geo.axis[0].pixels * geo.axis[1].pixels * geo.axis[2].pixels * i64(sizeof(R)));
-        R* sum = sums.at<R>(0);
+        R* sum = scratch.at<R>(0);
         const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
         for (i64 i = 0; i < geo.axis[0].pixels * high * wide; ++i) sum[i] = R(0);
         planes.scatter(geo, from, sum);
@@ -171,15 +169,11 @@ struct SitesBackward : BackwardWork {
 private:
     static R all_ones() { F ones = real(Mask<F>{} - Bits<F>(1)); return ones[0]; }
     i64 taps_of(i64 phase, i64* taps, i64* shifts) const {  // those that see the pixels of a phase, and how far they reach
-        const Axis* a = call.geometry.axis;
-        i64 count = 0, k = 0;
-        for (i64 d = 0; d < a[0].kernel; ++d)
-            for (i64 h = 0; h < a[1].kernel; ++h)
-                for (i64 w = 0; w < a[2].kernel; ++w, ++k) {
-                    i64 at = planes.tap(call.geometry, d, h, w);
-                    if (at / planes.plane != phase) continue;
-                    taps[count] = k, shifts[count++] = at % planes.plane;
-                }
+        i64 count = 0;
+        call.geometry.all_taps().each([&](i64 d, i64 h, i64 w) {
+            const i64 at = planes.tap(call.geometry, d, h, w);
+            if (at / planes.plane == phase) taps[count] = call.geometry.tap(d, h, w), shifts[count++] = at % planes.plane;
+        });
         return count;
     }
     template <class From> void line(const From* from, i64 step, R* to) const {  // a row of sites

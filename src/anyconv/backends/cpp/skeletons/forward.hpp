@@ -13,7 +13,7 @@ struct Forward {  // as launch.py writes it: 64-bit fields in this order
     i64 lanes_are_sites, filter_parts, saves;
     i64 state_part;  // elements from one part of the saved state to the next
     Strided x, y, state, bias;
-    Strided operand[N];
+    Strided operand[AT_LEAST_ONE];
 };
 
 // The elements of a receptive field, in the order in which they are folded.
@@ -41,7 +41,7 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
     }
     for (i64 i = 0; i < field.count; ++i) {
         const i64 offset = field.x[i], f = field.f[i];
-        F p[W][N ? N : 1];
+        F p[W][AT_LEAST_ONE];
         UNROLL
         for (int j = 0; j < W; ++j) reading.template row<!SITES_ARE_LANES>(f, j * step, p[j]);
         UNROLL
@@ -100,12 +100,13 @@ template <int PARTS> struct FiltersForward : Work {
     static constexpr int S = Functor::SITES;
     i64 window_size, sites_size, stage_size;
     explicit FiltersForward(const Work& work) : Work(work) {
-        window_size = up(call.geometry.largest_window() * call.channels, V);
-        sites_size = up(call.geometry.largest_chunk(), S);
+        const Box sites = call.geometry.chunk(0);
+        window_size = up(call.geometry.window(sites).size() * call.channels, V);
+        sites_size = up(sites.size(), S);
         stage_size = sites_size * Functor::VECTORS * V;
     }
     i64 bytes() const {
-        i64 reals = window_size + stage_size * OUTPUTS + 2 * S * Functor::VECTORS * PARTS * V;
+        i64 reals = window_size + stage_size * OUTPUTS + S * Functor::VECTORS * PARTS * V;
         return reals * i64(sizeof(R)) + (3 * packed.field + 2 * sites_size) * i64(sizeof(i64)) + 256;
     }
 
@@ -147,7 +148,7 @@ private:
         Field field{table, table + packed.field, table + 2 * packed.field, 0};
         const Geometry& geo = call.geometry;
         taps.each([&](i64 d, i64 h, i64 w) {
-            i64 k = (d * geo.axis[1].kernel + h) * geo.axis[2].kernel + w;
+            const i64 k = geo.tap(d, h, w);
             i64 offset = pixel_of(window, d * geo.axis[0].dilation, h * geo.axis[1].dilation, w * geo.axis[2].dilation);
             for (i64 c = 0; c < call.channels; ++c) field.add(offset + c, k * call.channels + c, 0);
         });

@@ -10,14 +10,14 @@ template <int PARTS> struct SitesForward : Work {
     static constexpr int ALONE = (Functor::SITES * Functor::VECTORS + 1) / 2;           // with one
     i64 window_size, mask_size, row_size;
     explicit SitesForward(const Work& work) : Work(work) {
-        window_size = largest_planes(call.geometry) * call.channels;
-        mask_size = largest_planes(call.geometry);
-        row_size = up(largest_planes(call.geometry), V) + V * (S > ALONE ? S : ALONE);
+        mask_size = Planes(call.geometry, call.geometry.window(call.geometry.chunk(0))).channel;
+        window_size = mask_size * call.channels;
+        row_size = up(mask_size, V) + V * (S > ALONE ? S : ALONE);
     }
     i64 bytes() const {
         i64 reals = window_size + mask_size + row_size * Functor::FILTERS * OUTPUTS + row_size
                   + (S * Functor::FILTERS > ALONE ? S * Functor::FILTERS : ALONE) * PARTS * V;
-        return reals * i64(sizeof(R)) + (3 * packed.field + 3) * i64(sizeof(i64)) + 256;
+        return reals * i64(sizeof(R)) + 3 * packed.field * i64(sizeof(i64)) + 256;
     }
 
     void task(i64 n, i64 g, i64 chunk, Range filters, const Scratch& scratch) const {
@@ -27,7 +27,7 @@ template <int PARTS> struct SitesForward : Work {
         Memory m(*this, scratch);
         planes.gather<T>(geo, call.x, n, g * call.channels, call.channels, m.x);
         if (geo.mode == SKIP) planes.mark_real(geo, m.mask);
-        Field field = taps(planes, m);
+        Field field = taps(planes, m.table, scratch.note());
         for (i64 d = 0; d < sites.axis[0].size(); ++d) {
             i64 from = planes.lattice(d, 0, 0);
             i64 run = planes.lattice(d, sites.axis[1].size() - 1, sites.axis[2].size() - 1) + 1 - from;
@@ -54,20 +54,17 @@ private:
         }
     };
     // the table that the last task of this thread has left serves again if its windows were as large
-    Field taps(const Planes& planes, const Memory& m) const {
-        Field field{m.table, m.table + packed.field, m.table + 2 * packed.field, 0};
+    Field taps(const Planes& planes, i64* table, i64* made_for) const {
+        Field field{table, table + packed.field, table + 2 * packed.field, 0};
         const Geometry& geo = call.geometry;
-        i64* made_for = m.table + 3 * packed.field;
         if (made_for[0] == planes.extent[0] && made_for[1] == planes.extent[1] && made_for[2] == planes.extent[2]) {
             field.count = packed.field;
             return field;
         }
-        for (i64 d = 0, k = 0; d < geo.axis[0].kernel; ++d)
-            for (i64 h = 0; h < geo.axis[1].kernel; ++h)
-                for (i64 w = 0; w < geo.axis[2].kernel; ++w, ++k) {
-                    const i64 tap = planes.tap(geo, d, h, w);
-                    for (i64 c = 0; c < call.channels; ++c) field.add(tap + c * planes.channel, k * call.channels + c, tap);
-                }
+        geo.all_taps().each([&](i64 d, i64 h, i64 w) {
+            const i64 tap = planes.tap(geo, d, h, w), k = geo.tap(d, h, w);
+            for (i64 c = 0; c < call.channels; ++c) field.add(tap + c * planes.channel, k * call.channels + c, tap);
+        });
         for (int a = 0; a < 3; ++a) made_for[a] = planes.extent[a];
         return field;
     }

@@ -1,5 +1,5 @@
 // Where a convolution looks: three spatial axes (1-d and 2-d have axes of one pixel in front), boxes of sites, and the
-// source of each padded pixel. The fields are those of `Call` in launch.py, in its order.
+// source of each padded pixel. The fields stand in the order in which `_geometry_fields` of launch.py writes them.
 #pragma once
 #include "transpose.hpp"
 
@@ -9,7 +9,8 @@ enum Mode : i64 { CONSTANT, SKIP, REFLECT, REPLICATE, CIRCULAR };
 
 struct Axis {
     i64 pixels, sites, kernel, stride, dilation, before, chunk;  // chunk: sites of a task along this axis
-    i64 padded() const { return (sites - 1) * stride + (kernel - 1) * dilation + 1; }
+    i64 span(i64 count) const { return (count - 1) * stride + (kernel - 1) * dilation + 1; }  // pixels that so many sites see
+    i64 padded() const { return span(sites); }
     i64 chunks() const { return (sites + chunk - 1) / chunk; }
     bool sees(i64 site, i64 k) const {  // whether tap k of a site falls inside the image
         i64 p = site * stride + k * dilation - before;
@@ -54,8 +55,14 @@ struct Geometry {
     double fill;  // what CONSTANT pads with
     i64 taps() const { return axis[0].kernel * axis[1].kernel * axis[2].kernel; }
     i64 chunks() const { return axis[0].chunks() * axis[1].chunks() * axis[2].chunks(); }
-    i64 sites() const { return axis[0].sites * axis[1].sites * axis[2].sites; }
-    Box chunk(i64 index) const {  // the sites of one chunk
+    i64 tap(i64 d, i64 h, i64 w) const { return (d * axis[1].kernel + h) * axis[2].kernel + w; }
+    i64 tap_offset(const Strided& operand, i64 k) const {  // where tap k of an operand lies
+        const i64 w = k % axis[2].kernel, h = k / axis[2].kernel % axis[1].kernel, d = k / axis[2].kernel / axis[1].kernel;
+        return d * operand.stride[2] + h * operand.stride[3] + w * operand.stride[4];
+    }
+    Box all_sites() const { return {{{0, axis[0].sites}, {0, axis[1].sites}, {0, axis[2].sites}}}; }
+    Box all_taps() const { return {{{0, axis[0].kernel}, {0, axis[1].kernel}, {0, axis[2].kernel}}}; }
+    Box chunk(i64 index) const {  // the sites of one chunk; the first is as large as any
         Box box;
         for (int a = 2; a >= 0; --a) {
             i64 i = index % axis[a].chunks(), last = (i + 1) * axis[a].chunk;
@@ -67,18 +74,11 @@ struct Geometry {
     Box window(const Box& sites) const {  // the padded pixels that a box of sites sees
         Box box;
         for (int a = 0; a < 3; ++a) {
-            const Axis& x = axis[a];
-            box.axis[a] = {sites.axis[a].first * x.stride,
-                           (sites.axis[a].last - 1) * x.stride + (x.kernel - 1) * x.dilation + 1};
+            const i64 first = sites.axis[a].first * axis[a].stride;
+            box.axis[a] = {first, first + axis[a].span(sites.axis[a].size())};
         }
         return box;
     }
-    i64 largest_window() const {
-        i64 size = 1;
-        for (const Axis& x : axis) size *= (x.chunk - 1) * x.stride + (x.kernel - 1) * x.dilation + 1;
-        return size;
-    }
-    i64 largest_chunk() const { return axis[0].chunk * axis[1].chunk * axis[2].chunk; }
 
     // work(sites, taps) for the parts of a box from which the same taps are seen: all of it, unless taps are skipped
     template <class Work> void uniform(const Box& sites, const Work& work) const {

@@ -10,7 +10,7 @@ namespace anyconv {
 enum Along { O = 1, C = 2, K = 4 };
 constexpr int V = lanes_of<VectorOf<R>::type>;
 typedef VectorOf<R>::type F;
-constexpr int N = Functor::OPERANDS;
+constexpr int N = Functor::OPERANDS, AT_LEAST_ONE = N ? N : 1;  // no array of C++ is empty
 constexpr bool varies(int p, int axes) { return (Functor::AXES[p] & axes) != 0; }
 
 INLINE i64 up(i64 value, i64 multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -39,9 +39,7 @@ template <int LANE> struct Packed {  // LANE: O or C
         const i64 width = varies(p, LANE) ? columns : 1;
         const T* base = (const T*)from.data + (varies(p, O) ? g * filters * s[0] : g * channels * s[1]);
         for (i64 f = first; f < last; ++f) {
-            i64 k = f / inner, kw = k % geo.axis[2].kernel, kh = k / geo.axis[2].kernel % geo.axis[1].kernel;
-            i64 kd = k / geo.axis[2].kernel / geo.axis[1].kernel;
-            const T* at = base + f % inner * s[LANE == O ? 1 : 0] + kd * s[2] + kh * s[3] + kw * s[4];
+            const T* at = base + f % inner * s[LANE == O ? 1 : 0] + geo.tap_offset(from, f / inner);
             R* row = to + start[p] + f * step(p);
             for (i64 b = 0; b < width; b += block, row += rows(p) * block)
                 for (i64 i = 0; i < block && b + i < width; ++i)
@@ -61,12 +59,12 @@ template <int LANE> struct Packed {  // LANE: O or C
 
 // Where a tile reads its operands: along LANE from one lane on.
 template <int LANE> struct Reading {
-    const R* at[N ? N : 1];
+    const R* at[AT_LEAST_ONE];
     Reading(const Packed<LANE>& packed, const R* base, i64 lane) {
         for (int p = 0; p < N; ++p) at[p] = base + packed.column(p, lane);
     }
     // the operands of row f for lane + shift: a vector along LANE, or one number
-    template <bool VECTOR> INLINE void row(i64 f, i64 shift, F (&p)[N ? N : 1]) const {
+    template <bool VECTOR> INLINE void row(i64 f, i64 shift, F (&p)[AT_LEAST_ONE]) const {
         UNROLL
         for (int q = 0; q < N; ++q) {
             const R* from = at[q] + f * Packed<LANE>::step(q) + (varies(q, LANE) ? shift : 0);

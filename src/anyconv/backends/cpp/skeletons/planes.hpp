@@ -83,11 +83,4 @@ private:
     }
 };
 
-inline i64 largest_planes(const Geometry& geo) {  // elements of a channel of the largest window
-    Box window;
-    for (int a = 0; a < 3; ++a)
-        window.axis[a] = {0, (geo.axis[a].chunk - 1) * geo.axis[a].stride + (geo.axis[a].kernel - 1) * geo.axis[a].dilation + 1};
-    return Planes(geo, window).channel;
-}
-
 }  // namespace anyconv

@@ -11,17 +11,20 @@ namespace anyconv {
 typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);
 struct Team { Parallel parallel; i64 threads; };
 
-// Memory for one thread, aligned for vectors.
+// Memory for one thread, aligned for vectors, and a note of a few numbers that one task may leave for the next: 0 at first.
 class Scratch {
-    void* memory;
+    static constexpr i64 NOTE = 64;
+    char* memory;
 public:
-    explicit Scratch(i64 bytes) : memory(aligned_alloc(64, (bytes + 127) / 64 * 64)) {}
-    void clear(i64 bytes) const { __builtin_memset(memory, 0, bytes); }
+    explicit Scratch(i64 bytes) : memory((char*)aligned_alloc(64, (NOTE + bytes + 127) / 64 * 64)) {
+        if (memory) __builtin_memset(memory, 0, NOTE);
+    }
+    i64* note() const { return (i64*)memory; }
     ~Scratch() { free(memory); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     explicit operator bool() const { return memory != nullptr; }
-    template <class T> T* at(i64 index) const { return (T*)memory + index; }
+    template <class T> T* at(i64 index) const { return (T*)(memory + NOTE) + index; }
 };
 
 // work(task, scratch) for every task below count; false if there was no memory.
@@ -33,7 +36,6 @@ template <class Work> bool share(const Team& team, i64 count, i64 bytes, const W
         if (task >= s.count) return;
         Scratch scratch(s.bytes);
         if (!scratch) { __atomic_store_n(&s.failed, 1, __ATOMIC_RELAXED); return; }
-        scratch.clear(s.bytes);
         for (; task < s.count; task = __atomic_fetch_add(&s.next, 1, __ATOMIC_RELAXED)) (*s.work)(task, scratch);
     };
     i64 threads = team.threads < count ? team.threads : count;
