@@ -1,7 +1,7 @@
 """Forward and training time on the CPU, ours beside everything else one could do: ``python -m benchmarks.cpu``.
 
 Each cell, a formula on a layer, is a process of its own, in which all ways are checked against float64, then timed in
-turns. A way that is wrong is not timed. ``--short`` takes six cells, a minute; ``--formulas`` and ``--layers`` choose.
+turns. A way that is wrong is not timed. ``--short`` takes six cells, a minute; ``--formula='-|x-w|'`` and ``--layer=audio`` choose.
 All cells take hours, most of them the compiler's of the others; what is measured is kept, and a second run goes on.
 """
 
@@ -220,9 +220,9 @@ def main() -> None:
     parser.add_argument(
         "--short", action="store_true", help="six cells, against nn.ConvNd and the eager loop; kept nowhere"
     )
-    parser.add_argument("--formulas", nargs="*", default=list(FORMULAS), metavar="F", help=f"of {', '.join(FORMULAS)}")
-    parser.add_argument("--layers", nargs="*", default=list(LAYERS), metavar="L", help=f"of {', '.join(LAYERS)}")
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), metavar="W", help=f"of {', '.join(WAYS)}")
+    for name, choices in (("formula", FORMULAS), ("layer", LAYERS), ("way", WAYS)):
+        help_ = f"may be repeated; of {', '.join(choices)}"
+        parser.add_argument(f"--{name}", action="append", choices=choices, metavar="NAME", help=help_)
     parser.add_argument("--again", action="store_true", help="measure known cells again")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -238,10 +238,10 @@ def main() -> None:
     kept: dict[str, Any] = {"machine": here, "cells": {}}
     if RESULTS.exists():
         kept = json.loads(RESULTS.read_text())
-    wanted = [(f, layer) for layer in options.layers for f in options.formulas]
+    wanted = [(f, layer) for layer in options.layer or LAYERS for f in options.formula or FORMULAS]
     for f, layer in tqdm(wanted, unit="cell"):
         if options.again or f"{f} | {layer}" not in kept["cells"]:
-            kept["cells"][f"{f} | {layer}"] = run_cell(f, layer, options.ways)
+            kept["cells"][f"{f} | {layer}"] = run_cell(f, layer, options.way or list(WAYS))
             kept["machine"] = here
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")

@@ -2,34 +2,62 @@
 
     python -m numerics.fit
 
-Each line is one polynomial: the function, the interval, the error that the float32 coefficients leave, and
-the coefficients, constant term first. Interpolation at Chebyshev nodes is within a small factor of the minimax.
+Each line is one polynomial: the function, the interval, the error that the stored coefficients leave, and the
+coefficients, constant term first. They are rounded one at a time, and those that follow are fitted anew each time, so that
+they make up for what rounding did (Brisebarre and Chevillard, Efficient polynomial L-infinity approximations, 2007, ask
+for the best such set; this greedy one is near it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import mpmath as mp
 import numpy as np
 
 mp.mp.dps = 60
 Function = Callable[[mp.mpf], mp.mpf]
+NODES = 60  # of the least squares; Chebyshev's spacing makes their largest error nearly as small as it can be
 
 
-def fit(f: Function, low: float, high: float, powers: Sequence[int]) -> list[mp.mpf]:
-    """Coefficients of ``x**p`` for each of ``powers`` that interpolate ``f`` at Chebyshev nodes of the interval."""
-    count = len(powers)
-    nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
-    rows = mp.matrix([[node**p for p in powers] for node in nodes])
-    return list(mp.lu_solve(rows, mp.matrix([f(node) for node in nodes])))
+@dataclass(frozen=True)
+class Polynomial:
+    """``f`` from ``low`` to ``high`` by ``count`` coefficients.
 
+    Args:
+        weight: ``x ** weight`` is what the error at ``x`` is multiplied with where the polynomial is used.
+        single: coefficients are float32.
+    """
 
-def error(f: Function, low: float, high: float, powers: Sequence[int], coefficients: Sequence[float]) -> float:
-    """The largest error over the interval of coefficients as they are stored, relative to the largest value."""
-    points = [low + (high - low) * mp.mpf(i) / 2000 for i in range(2001)]
-    values = [sum(mp.mpf(float(c)) * x**p for c, p in zip(coefficients, powers, strict=True)) for x in points]
-    return float(max(abs(v - f(x)) for v, x in zip(values, points, strict=True)) / max(abs(f(x)) for x in points))
+    f: Function
+    low: mp.mpf
+    high: mp.mpf
+    count: int
+    weight: mp.mpf = mp.mpf(0)
+    single: bool = True
+
+    def fit(self) -> list[float]:
+        """The coefficients, each as it is stored."""
+        center, half = mp.mpf(self.low + self.high) / 2, mp.mpf(self.high - self.low) / 2
+        nodes = [center + half * mp.cos(mp.pi * (2 * i + 1) / (2 * NODES)) for i in range(NODES)]
+        weights = [abs(x) ** self.weight for x in nodes]
+        rest = [self.f(x) for x in nodes]
+        stored: list[float] = []
+        for first in range(self.count):
+            powers = range(first, self.count)
+            rows = mp.matrix([[w * x**p for p in powers] for w, x in zip(weights, nodes, strict=True)])
+            wanted = mp.matrix([w * r for w, r in zip(weights, rest, strict=True)])
+            best = float(mp.lu_solve(rows, wanted)[0])
+            stored.append(float(np.float32(best)) if self.single else best)
+            rest = [r - mp.mpf(stored[-1]) * x**first for r, x in zip(rest, nodes, strict=True)]
+        return stored
+
+    def error(self, stored: list[float]) -> float:
+        """The largest weighted error."""
+        points = [self.low + (self.high - self.low) * mp.mpf(i) / 2000 for i in range(2001)]
+        values = [sum(mp.mpf(c) * x**p for p, c in enumerate(stored)) for x in points]
+        return float(max(abs(v - self.f(x)) * abs(x) ** self.weight for v, x in zip(values, points, strict=True)))
 
 
 def _ratio(f: Function, at_zero: float) -> Function:
@@ -47,43 +75,38 @@ def _tail(f: Function, terms: Callable[[mp.mpf], mp.mpf], power: int, at_zero: m
     return lambda x: (f(x) - terms(x)) / x**power if abs(x) > mp.mpf(10) ** -12 else mp.mpf(at_zero)
 
 
-LN2, QUARTER = mp.log(2), mp.pi / 4
+LN2, QUARTER = mp.log(2), mp.pi / 4 * mp.mpf("1.004")  # arguments are reduced by rounded quotients
+HALF = mp.pi / 2 * mp.mpf("1.003")
 THIRD = mp.mpf(1) / 3
 POLYNOMIALS = {
-    "exp: e^r = 1 + r + r^2 P(r)": (
-        _tail(mp.exp, lambda r: 1 + r, 2, mp.mpf(1) / 2), -LN2 / 2, LN2 / 2, range(5),
+    "exp: e^r = 1 + r + r^2 P(r)": Polynomial(
+        _tail(mp.exp, lambda r: 1 + r, 2, mp.mpf(1) / 2), -LN2 / 2, LN2 / 2, 5, weight=2,
     ),
-    "exp2 in double: 2^r": (lambda r: mp.power(2, r), -0.5, 0.5, range(9)),
-    "log: log(1 + f) = f - f^2/2 + f^3 P(f)": (
-        _tail(lambda f: mp.log(1 + f), lambda f: f - f * f / 2, 3, THIRD), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, range(9),
+    "log2 in double: s Q(s^2), s = (m - 1) / (m + 1)": Polynomial(
+        _ratio(lambda s: 2 * mp.atanh(s) / LN2, 2 / LN2), 0, (3 - 2 * mp.sqrt(2)) ** 2, 6, single=False,
     ),
-    "log2 in double: s Q(s^2), s = (m - 1) / (m + 1)": (
-        _ratio(lambda s: 2 * mp.atanh(s) / LN2, 2 / LN2), 0, (3 - 2 * mp.sqrt(2)) ** 2, range(6),
+    "log: log(1 + f) = f - f^2/2 + f^3 P(f)": Polynomial(
+        _tail(lambda f: mp.log(1 + f), lambda f: f - f * f / 2, 3, THIRD), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8, weight=2,
     ),
-    "sin: x + x^3 P(x^2)": (_odd(mp.sin, -THIRD / 2), 0, QUARTER**2, range(4)),
-    "cos: 1 - z/2 + z^2 P(z)": (
-        lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2 if z > 1e-12 else mp.mpf(1) / 24, 0, QUARTER**2, range(4),
+    "sin: x + x^3 P(x^2), up to pi/2": Polynomial(_odd(mp.sin, -THIRD / 2), 0, HALF**2, 4, weight=1),
+    "tan: x + x^3 P(x^2), up to pi/4": Polynomial(_odd(mp.tan, THIRD), 0, QUARTER**2, 7, weight=1),
+    "atan: x + x^3 P(x^2)": Polynomial(_odd(mp.atan, -THIRD), 0, 1, 8, weight=1),
+    "asin: x + x^3 P(x^2), up to 1/2": Polynomial(_odd(mp.asin, THIRD / 2), 0, 0.25, 5, weight=1),
+    "tanh: x + x^3 P(x^2), up to log(2) / 4": Polynomial(_odd(mp.tanh, -THIRD), 0, (LN2 / 4) ** 2, 3, weight=1),
+    "sinh: x + x^3 P(x^2), up to 1": Polynomial(_odd(mp.sinh, THIRD / 2), 0, 1, 4, weight=1),
+    "erf: x + x P(x^2), up to 1": Polynomial(
+        lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1 if z > 0 else 2 / mp.sqrt(mp.pi) - 1, 0, 1, 7,
     ),
-    "tan: x + x^3 P(x^2)": (_odd(mp.tan, THIRD), 0, QUARTER**2, range(7)),
-    "atan: x + x^3 P(x^2)": (_odd(mp.atan, -THIRD), 0, 1, range(10)),
-    "asin: x + x^3 P(x^2), up to 1/2": (_odd(mp.asin, THIRD / 2), 0, 0.25, range(6)),
-    "tanh: x + x^3 P(x^2), up to 0.6": (_odd(mp.tanh, -THIRD), 0, 0.36, range(6)),
-    "sinh: x + x^3 P(x^2), up to 1": (_odd(mp.sinh, THIRD / 2), 0, 1, range(4)),
-    "erf: x + x P(x^2), up to 1": (
-        lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1 if z > 0 else 2 / mp.sqrt(mp.pi) - 1, 0, 1, range(8),
-    ),
-    "erf: -log(1 - erf(x)) from 0.9 to 4": (lambda x: -mp.log(mp.erfc(x)), 0.9, 4.0, range(10)),
+    "erf: -log(1 - erf(x)) from 0.9 to 4": Polynomial(lambda x: -mp.log(mp.erfc(x)), 0.9, 4.0, 10),
 }  # fmt: skip
 
 
 def main() -> None:
     """Print every polynomial."""
-    for title, (f, low, high, powers) in POLYNOMIALS.items():
-        exact = fit(f, low, high, list(powers))
-        is_double = "double" in title
-        stored = [float(c) if is_double else float(np.float32(float(c))) for c in exact]
-        digits = 17 if is_double else 9
-        print(f"{title}  on [{float(low):.6g}, {float(high):.6g}]: {error(f, low, high, list(powers), stored):.2e}")
+    for title, polynomial in POLYNOMIALS.items():
+        stored = polynomial.fit()
+        low, high, digits = float(polynomial.low), float(polynomial.high), 9 if polynomial.single else 17
+        print(f"{title}  on [{low:.6g}, {high:.6g}]: {polynomial.error(stored):.2e}")
         print("    " + ", ".join(f"{c:.{digits}g}" for c in stored))
 
 

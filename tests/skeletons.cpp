@@ -54,8 +54,8 @@ static void run(const Case& c, i64 lanes_are_sites, i64 chunk, i64 parts) {
     const i64 pixels = c.size[0] * c.size[1] * c.size[2], outputs = sites[0] * sites[1] * sites[2], taps = geo.taps();
     const i64 in = c.groups * c.channels, out = c.groups * c.filters, weights = out * c.channels * taps;
     std::vector<float> x = numbers(c.batch * in * pixels, 1), w = numbers(weights, 2), g = numbers(c.batch * out * outputs, 3);
-    std::vector<float> y(c.batch * out * outputs, NAN), gx(x.size(), NAN), bias = numbers(out, 4);
-    std::vector<double> gw(weights, 0.0), want_y(y.size(), 0.0), want_gx(x.size(), 0.0), want_gw(weights, 0.0);
+    std::vector<float> y(c.batch * out * outputs, NAN), gx(x.size(), NAN), gw(weights, NAN), bias = numbers(out, 4);
+    std::vector<double> want_y(y.size(), 0.0), want_gx(x.size(), 0.0), want_gw(weights, 0.0);
     for (i64 n = 0; n < c.batch; ++n)
         for (i64 o = 0; o < out; ++o)
             for (i64 s = 0; s < outputs; ++s) {
@@ -94,7 +94,7 @@ static void run(const Case& c, i64 lanes_are_sites, i64 chunk, i64 parts) {
     }
     compare("y", want_y, std::vector<double>(y.begin(), y.end()));
     compare("gradient of x", want_gx, std::vector<double>(gx.begin(), gx.end()));
-    compare("gradient of w", want_gw, gw);
+    compare("gradient of w", want_gw, std::vector<double>(gw.begin(), gw.end()));
 }
 
 int main(int argc, char**) {

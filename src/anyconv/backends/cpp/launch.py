@@ -104,7 +104,14 @@ def _backward(
     work = _work(kernel, problem, x)
     how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts))
     gx = _like(x, tuple(x.shape), x.dtype) if wants_pixels else None
-    gradients = [torch.zeros(p.shape, dtype=torch.float64) for p in params]
+    # what varies with everything is written once; the rest is summed, in double
+    operands = problem.formula.parameters.values()
+    gradients = [
+        torch.empty_like(p, memory_format=torch.contiguous_format)
+        if operand.axes == "ock"
+        else torch.zeros(p.shape, dtype=torch.float64)
+        for operand, p in zip(operands, params, strict=True)
+    ]
     fields = _Fields(_threads(), work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
     fields.numbers(how.lanes == "sites", how.parts, wants_pixels, 0 if state is None else state.stride(0))

@@ -18,7 +18,7 @@ struct Backward {  // as launch.py writes it: 64-bit fields in this order
     i64 lanes_are_sites, parts, wants_pixels;
     i64 state_part;
     Strided x, g, state, gx;  // gx: the gradient of the pixels
-    Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // gradients: double, the shape of the operand
+    Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // in double where the operand lacks an axis
 };
 
 // Buffers of one backward pass.
@@ -30,7 +30,7 @@ struct BackwardWork {
     const Backward& call;
     const Packed<C> packed;
     const Buffers buffers;
-    i64 blocks() const { return packed.columns / V; }  // vectors of channels in a group
+    i64 blocks() const { return (call.channels + V - 1) / V; }  // vectors of channels in a group
     // sums[part][g][operand][block][k][o][V]
     i64 sums_of_block() const { return packed.field * V; }
     i64 sums_of_group() const { return AT_LEAST_ONE * blocks() * sums_of_block(); }

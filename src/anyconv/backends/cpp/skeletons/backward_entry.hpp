@@ -18,8 +18,27 @@ template <class Pass> bool run_backward(const Pass& pass) {
             || share(team, pass.unpack_tasks(), pass.unpack_bytes(), [&](i64 i, const Scratch& s) { pass.unpack(i, s); }));
 }
 
-// gradient <- the sums of all parts, over the axes that the operand lacks too, in double
-inline void join(const BackwardWork& work, int p, i64 g, i64 k) {
+// What the parts have summed of an operand that varies with everything becomes the gradient; filter o of group g.
+inline void join_filter(const BackwardWork& work, int p, i64 g, i64 o, R* rows, i64* at) {
+    const Backward& call = work.call;
+    const Strided& to = call.gradient[p];
+    const i64 taps = call.geometry.taps(), pitch = call.filters * V;
+    for (i64 k = 0; k < taps; ++k) at[k] = call.geometry.tap_offset(to, k);
+    for (i64 block = 0; block < work.blocks(); ++block) {
+        for (i64 k = 0; k < taps; ++k) {
+            double sum[V] = {};
+            for (i64 part = 0; part < call.parts; ++part) {
+                const R* from = work.sums(part, g, p, block) + k * pitch + o * V;
+                for (i64 i = 0; i < V; ++i) sum[i] += from[i];
+            }
+            for (i64 i = 0; i < V; ++i) rows[k * V + i] = R(sum[i]);
+        }
+        const i64 deep = least(V, call.channels - block * V);
+        separate(rows, V, taps, deep, to.at<T>(g * call.filters + o, block * V), to.stride[1], at, (const R*)nullptr);
+    }
+}
+// gradient <- gradient + the sums of all parts at tap k, over the axes that the operand lacks too, in double
+inline void join_shared(const BackwardWork& work, int p, i64 g, i64 k) {
     const Backward& call = work.call;
     const i64* s = call.gradient[p].stride;
     double* at = (double*)call.gradient[p].data + call.geometry.tap_offset(call.gradient[p], k);
@@ -33,13 +52,17 @@ inline void join(const BackwardWork& work, int p, i64 g, i64 k) {
 }
 inline bool join_all(const BackwardWork& work) {
     const Backward& call = work.call;
-    const i64 taps = call.geometry.taps();
+    const i64 taps = call.geometry.taps(), bytes = taps * (V * i64(sizeof(R)) + i64(sizeof(i64)));
     bool done = true;
-    for (int p = 0; p < N; ++p) {  // where outputs share a gradient, one thread adds, in order
-        i64 shared = Functor::AXES[p] == (O | C | K) ? 1 : call.groups * taps;
-        done = done && share(call.team, call.groups * taps / shared, 0, [&](i64 task, const Scratch&) {
-            for (i64 i = task * shared; i < (task + 1) * shared; ++i) join(work, p, i / taps, i % taps);
-        });
+    for (int p = 0; p < N; ++p) {
+        if (Functor::AXES[p] == (O | C | K)) {
+            done = done && share(call.team, call.groups * call.filters, bytes, [&](i64 task, const Scratch& scratch) {
+                R* rows = scratch.at<R>(0);
+                join_filter(work, p, task / call.filters, task % call.filters, rows, (i64*)(rows + taps * V));
+            });
+        } else {  // outputs share a gradient: one thread adds, in order
+            for (i64 i = 0; i < call.groups * taps; ++i) join_shared(work, p, i / taps, i % taps);
+        }
     }
     return done;
 }
@@ -52,7 +75,7 @@ template <class Pass> bool backward(const BackwardWork& unplaced) {
     const BackwardWork work{unplaced.call, unplaced.packed,
                             {memory.at<R>(0), memory.at<R>(operands + sums), memory.at<R>(operands)}};
     const Backward& call = work.call;
-    return work.packed.fill_all(call.team, call.geometry, call.operand, call.groups, call.filters, call.channels, work.buffers.operands)
+    return work.packed.fill_all(call.team, call.geometry, call.operand, call.groups, work.buffers.operands)
         && run_backward(Pass(work)) && join_all(work);
 }
 
@@ -60,7 +83,7 @@ template <class Pass> bool backward(const BackwardWork& unplaced) {
 
 extern "C" ENTRY int anyconv_backward(const anyconv::Backward* call) {
     using namespace anyconv;
-    const Packed<C> packed(call->geometry.taps(), call->filters, call->channels);
+    const Packed<C> packed(call->geometry.taps(), call->filters, call->channels, call->lanes_are_sites ? 1 : V);
     const BackwardWork work{*call, packed, {}};
     return !(call->lanes_are_sites ? backward<SitesBackward>(work) : backward<ChannelsBackward>(work));
 }

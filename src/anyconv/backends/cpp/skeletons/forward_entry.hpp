@@ -24,12 +24,12 @@ template <int PARTS> bool forward(const Forward& call, const Work& work) {
 
 extern "C" ENTRY int anyconv_forward(const anyconv::Forward* call) {
     using namespace anyconv;
-    const Packed<O> packed(call->geometry.taps(), call->channels, call->filters);
+    const i64 block = call->lanes_are_sites ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
+    const Packed<O> packed(call->geometry.taps(), call->channels, call->filters, block);
     Scratch operands(call->groups * packed.size() * i64(sizeof(R)));
     if (!operands) return 1;
     R* at = operands.at<R>(0);
-    if (!packed.fill_all(call->team, call->geometry, call->operand, call->groups, call->filters, call->channels, at))
-        return 1;
+    if (!packed.fill_all(call->team, call->geometry, call->operand, call->groups, at)) return 1;
     const Work work{*call, packed, at};
     return !(call->saves ? forward<Functor::PARTS>(*call, work) : forward<Functor::RESULT>(*call, work));
 }

@@ -60,6 +60,10 @@ struct Geometry {
         const i64 w = k % axis[2].kernel, h = k / axis[2].kernel % axis[1].kernel, d = k / axis[2].kernel / axis[1].kernel;
         return d * operand.stride[2] + h * operand.stride[3] + w * operand.stride[4];
     }
+    bool taps_lie_together(const Strided& operand) const {  // tap k at k strides of the last axis
+        const i64 *s = operand.stride, w = axis[2].kernel, h = axis[1].kernel;
+        return (h == 1 || s[3] == s[4] * w) && (axis[0].kernel == 1 || s[2] == s[4] * w * h);
+    }
     Box all_sites() const { return {{{0, axis[0].sites}, {0, axis[1].sites}, {0, axis[2].sites}}}; }
     Box all_taps() const { return {{{0, axis[0].kernel}, {0, axis[1].kernel}, {0, axis[2].kernel}}}; }
     Box chunk(i64 index) const {  // the sites of one chunk; the first is as large as any

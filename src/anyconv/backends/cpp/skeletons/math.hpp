@@ -15,9 +15,7 @@ template <int N> INLINE f32v polynomial(f32v x, const float (&c)[N]) {
     return sum;
 }
 INLINE f32v splat(float a) { return splat<f32v>(a); }
-INLINE f32v clamp_to(f32v x, float low, float high) {  // keeps NaN
-    return select<f32v>(x < low, splat(low), select<f32v>(x > high, splat(high), x));
-}
+INLINE f32v clamp_to(f32v x, float low, float high) { return lesser(splat(high), greater(splat(low), x)); }  // keeps NaN
 constexpr float INF = __builtin_inff(), NOT_A_NUMBER = __builtin_nanf("");
 
 // exponentials: x = n ln 2 + r; e^r = 1 + r + r^2 P(r)
@@ -27,14 +25,17 @@ INLINE Reduced by_ln2(f32v x) {
     return {n, fma(n, splat(-1.42860677e-06f), fma(n, splat(-0.693145752f), x))};
 }
 INLINE f32v expm1_reduced(f32v r) {
-    static constexpr float P[] = {0.5f, 0.166665778f, 0.0416665561f, 0.00836317334f, 0.00139261759f};
+    static constexpr float P[] = {0.5f, 0.166665167f, 0.0416664556f, 0.0083690891f, 0.0013935758f};
     return fma(r * r, polynomial(r, P), r);
 }
-INLINE f32v exp_scaled(f32v x, float extra) {  // e^x 2^extra
+INLINE f32v exp(f32v x) {
     Reduced a = by_ln2(clamp_to(x, -105.0f, 91.0f));
-    return scale(expm1_reduced(a.r) + 1.0f, a.n + extra);
+    return scale(expm1_reduced(a.r) + 1.0f, a.n);
 }
-INLINE f32v exp(f32v x) { return exp_scaled(x, 0.0f); }
+INLINE f32v half_exp(f32v x) {  // e^x / 2
+    Reduced a = by_ln2(clamp_to(x, -105.0f, 91.0f));
+    return scale(expm1_reduced(a.r) + 1.0f, a.n - 1.0f);
+}
 INLINE f32v exp2(f32v x) {
     f32v inside = clamp_to(x, -151.0f, 129.0f), n = round_small(inside);
     return scale(expm1_reduced((inside - n) * 0.693147182f) + 1.0f, n);
@@ -47,20 +48,30 @@ INLINE f32v expm1(f32v x) {
 
 // logarithms: x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2/2 + f^3 P(f)
 struct Split { f32v e, f; };
+#if defined(__AVX512F__) && !defined(__clang__)
+INLINE Split split(f32v x) {  // 2^-inf of a zero, 2^inf of an infinity and NaN of what is negative: log then needs no cases
+    f32v m = __builtin_ia32_getmantps512_mask(x, 8, x, (unsigned short)-1, 4);  // from 1 to 2
+    f32v e = __builtin_ia32_getexpps512_mask(x, x, (unsigned short)-1, 4);
+    i32v over = m > 1.41421354f;
+    return {select<f32v>(over, e + 1.0f, e), select<f32v>(over, m * 0.5f, m) - 1.0f};
+}
+INLINE f32v log_ends(f32v, f32v y) { return y; }
+#else
 INLINE Split split(f32v x) {
     i32v small = x < 0x1p-126f, b = bits(select<f32v>(small, x * 0x1p23f, x)) - 0x3f3504f3;
     f32v e = __builtin_convertvector(b >> 23, f32v), m = real((b & 0x007fffff) + 0x3f3504f3);
     return {select<f32v>(small, e - 23.0f, e), m - 1.0f};
 }
-INLINE f32v log_tail(f32v f) {  // log(1 + f) - f
-    static constexpr float P[] = {0.333333313f, -0.24999997f, 0.200007156f, -0.166678026f, 0.142490581f, -0.124256872f,
-                                  0.116854198f, -0.114797339f, 0.0697161183f};
-    f32v q = f * f;
-    return fma(f * q, polynomial(f, P), q * -0.5f);
-}
 INLINE f32v log_ends(f32v x, f32v y) {
     y = select<f32v>(x > 0.0f, y, select<f32v>(x == 0.0f, splat(-INF), splat(NOT_A_NUMBER)));
     return select<f32v>(x == INF, x, y);
+}
+#endif
+INLINE f32v log_tail(f32v f) {  // log(1 + f) - f
+    static constexpr float P[] = {0.333333284f, -0.250008464f, 0.200014487f, -0.166227728f, 0.141972631f, -0.131608739f,
+                                  0.127896219f, -0.0766633675f};
+    f32v q = f * f;
+    return fma(f * q, polynomial(f, P), q * -0.5f);
 }
 INLINE f32v log_of(Split a) {  // e ln 2 in two parts
     return fma(a.e, splat(0.693145752f), a.f + fma(a.e, splat(1.42860677e-06f), log_tail(a.f)));
@@ -84,56 +95,43 @@ INLINE f32v log1p(f32v x) {  // what 1 + x loses goes back into f
     return select<f32v>((abs(x) < 0x1p-25f) | (x == INF), x, y);
 }
 
-// circular functions: x = n pi/2 + r + low; huge arguments, one lane at a time, in double
-constexpr float HUGE = 0x1p17f;
-struct Turned { f32v r, low; i32v n; };
-INLINE Turned by_half_pi(f32v x) {
-    f32v n = round_small(x * 0.636619772f);
-    f32v r = fma(n, splat(4.37113883e-08f), fma(n, splat(-1.57079637f), x));
-    return {r, n * 1.71512449e-15f, __builtin_convertvector(n, i32v)};
-}
-INLINE f32v sin_reduced(Turned a) {
-    static constexpr float P[] = {-0.166666672f, 0.00833333191f, -0.00019840087f, 2.72499256e-06f};
-    f32v z = a.r * a.r;
-    return a.r + fma(z * a.r, polynomial(z, P), a.low);
-}
-INLINE f32v cos_reduced(Turned a) {
-    static constexpr float P[] = {0.0416666679f, -0.00138888881f, 2.48005999e-05f, -2.7300959e-07f};
-    f32v z = a.r * a.r, h = z * 0.5f, one = 1.0f - h;
-    return one + (((1.0f - one) - h) + fma(z * z, polynomial(z, P), -a.r * a.low));
-}
-template <int Quarter> INLINE f32v circular(f32v x) {  // sin(x + Quarter pi/2)
-    Turned a = by_half_pi(x);
-    i32v n = a.n + Quarter;
-    f32v y = select<f32v>((n & 1) == 0, sin_reduced(a), cos_reduced(a));
-    return real(bits(y) ^ ((n & 2) << 30));
-}
+// circular functions: x = n pi + r, or n pi/2 + r, in three parts; huge arguments, one lane at a time, in double
+constexpr float HUGE = 0x1p17f, MAGIC = 0x1.8p23f;  // MAGIC + n keeps the parity of n in its lowest bit
 NOINLINE static f32v huge_sin(f32v x) { return lanes(x, [](float a) { return __builtin_sin(double(a)); }); }
 NOINLINE static f32v huge_cos(f32v x) { return lanes(x, [](float a) { return __builtin_cos(double(a)); }); }
 NOINLINE static f32v huge_tan(f32v x) { return lanes(x, [](float a) { return __builtin_tan(double(a)); }); }
-INLINE f32v sin(f32v x) {
-    if (__builtin_expect(any(abs(x) > HUGE), 0)) return huge_sin(x);
-    return select<f32v>(x == 0.0f, x, circular<0>(x));
+INLINE f32v turned(f32v y, f32v counted) { return real(bits(y) ^ (bits(counted) << 31)); }  // -y where n is odd
+INLINE f32v sin_of_rest(f32v x, f32v n) {  // sin(x - n pi)
+    static constexpr float P[] = {-0.166666597f, 0.00833307113f, -0.000198099544f, 2.60649563e-06f};
+    f32v r = fma(n, splat(-1.50995790e-07f), fma(n, splat(-3.14159250f), x)), z = r * r;
+    return r + fma(z * r, polynomial(z, P), n * -1.07806051e-14f);
 }
-INLINE f32v cos(f32v x) {
-    if (__builtin_expect(any(abs(x) > HUGE), 0)) return huge_cos(x);
-    return circular<1>(x);
+INLINE f32v sin(f32v x) {
+    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_sin(x);
+    f32v counted = fma(x, splat(0.318309886f), splat(MAGIC));
+    return select<f32v>(x == 0.0f, x, turned(sin_of_rest(x, counted - MAGIC), counted));
+}
+INLINE f32v cos(f32v x) {  // sin(x + pi/2): n is a half more than a whole number
+    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_cos(x);
+    f32v counted = fma(x, splat(0.318309886f), splat(-0.5f)) + MAGIC;
+    return turned(sin_of_rest(x, (counted - MAGIC) + 0.5f), counted + 1.0f);
 }
 INLINE f32v tan(f32v x) {
-    static constexpr float P[] = {0.333333343f, 0.133332312f, 0.0539944656f, 0.0216211267f, 0.0099621471f, 0.0011853216f,
-                                  0.00384313986f};
-    if (__builtin_expect(any(abs(x) > HUGE), 0)) return huge_tan(x);
-    Turned a = by_half_pi(x);
-    f32v z = a.r * a.r, tail = fma(z * a.r, polynomial(z, P), a.low), t = a.r + tail, lost = (a.r - t) + tail;
+    static constexpr float P[] = {0.333333522f, 0.13332586f, 0.0540682562f, 0.0212404355f, 0.010941877f,
+                                  -4.31318767e-05f, 0.00444114069f};
+    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_tan(x);
+    f32v counted = fma(x, splat(0.636619772f), splat(MAGIC)), n = counted - MAGIC;
+    f32v r = fma(n, splat(-7.54978942e-08f), fma(n, splat(-1.57079625f), x)), z = r * r;
+    f32v tail = fma(z * r, polynomial(z, P), n * -5.39030253e-15f), t = r + tail, lost = (r - t) + tail;
     f32v q = -1.0f / t, rest = fma(q, t, splat(1.0f));  // -1 / (t + lost), corrected for both roundings
-    f32v turned = select<f32v>((a.n & 1) == 0, t, fma(q, fma(q, lost, rest), q));
-    return select<f32v>(x == 0.0f, x, turned);
+    f32v y = select<f32v>((bits(counted) & 1) == 0, t, fma(q, fma(q, lost, rest), q));
+    return select<f32v>(x == 0.0f, x, y);
 }
 
 // inverse circular functions
 INLINE f32v atan_reduced(f32v t) {  // up to 1
-    static constexpr float P[] = {-0.333333343f, 0.199999496f, -0.142840043f, 0.110882618f, -0.089318268f, 0.0703191459f,
-                                  -0.0489605144f, 0.0263050012f, -0.00914462935f, 0.00148869189f};
+    static constexpr float P[] = {-0.333331436f, 0.19993566f, -0.142093986f, 0.106595658f, -0.0753864646f,
+                                  0.0430533662f, -0.0162714031f, 0.00289678201f};
     f32v z = t * t;
     return fma(z * t, polynomial(z, P), t);
 }
@@ -151,7 +149,7 @@ INLINE f32v atan2(f32v y, f32v x) {
     return copysign(select<f32v>((x != x) | (y != y), splat(NOT_A_NUMBER), r), y);
 }
 INLINE f32v asin_reduced(f32v t, f32v z) {  // t = sqrt(z) up to 1/2: asin(t) - t
-    static constexpr float P[] = {0.166666657f, 0.0750009418f, 0.0445994027f, 0.0311006624f, 0.0171492379f, 0.0336908475f};
+    static constexpr float P[] = {0.166667536f, 0.0749527663f, 0.0454714522f, 0.0241787955f, 0.0421625003f};
     return z * t * polynomial(z, P);
 }
 INLINE f32v asin(f32v x) {
@@ -167,21 +165,23 @@ INLINE f32v acos(f32v x) {
 }
 
 // hyperbolic functions
-INLINE f32v tanh(f32v x) {
-    static constexpr float P[] = {-0.333333343f, 0.133333132f, -0.0539615527f, 0.0217883214f, -0.00841007102f,
-                                  0.00237076567f};
-    f32v a = abs(x), z = x * x, small = fma(z * a, polynomial(z, P), a);
-    Reduced e = by_ln2(select<f32v>(a > 10.0f, splat(20.0f), a + a));
-    f32v large = 1.0f - 2.0f / (scale(expm1_reduced(e.r) + 1.0f, e.n) + 1.0f);
-    return copysign(select<f32v>(a < 0.6f, small, large), x);
+INLINE f32v tanh(f32v x) {  // |x| = n ln(2) / 2 + r: (2^n - 1 + (2^n + 1) tanh(r)) / (2^n + 1 + (2^n - 1) tanh(r))
+    static constexpr float P[] = {-0.333333224f, 0.13331154f, -0.0527204871f};
+    f32v a = lesser(splat(10.0f), abs(x)), counted = fma(a, splat(2.88539004f), splat(MAGIC)), n = counted - MAGIC;
+    f32v r = fma(n, splat(-7.14303386e-07f), fma(n, splat(-0.346572876f), a)), z = r * r;
+    f32v t = fma(z * r, polynomial(z, P), r), power = real((bits(counted) << 23) + 0x3f800000);
+    i32v large = n > 1.0f;  // there the distance from 1/2 is the more precise
+    f32v part = select<f32v>(large, power * 0.5f, power), one = select<f32v>(large, splat(1.5f), splat(1.0f));
+    f32v y = fma(part + one, t, part - one) / fma(power - 1.0f, t, power + 1.0f);
+    return copysign(y + (one - 1.0f), x);
 }
 INLINE f32v sinh(f32v x) {
-    static constexpr float P[] = {0.166666672f, 0.00833333936f, 0.000198381022f, 2.80628024e-06f};
-    f32v a = abs(x), z = x * x, e = exp_scaled(a, -1.0f);
+    static constexpr float P[] = {0.166666672f, 0.00833331607f, 0.0001984142f, 2.79153824e-06f};
+    f32v a = abs(x), z = x * x, e = half_exp(a);
     return copysign(select<f32v>(a < 1.0f, fma(z * a, polynomial(z, P), a), e - 0.25f / e), x);
 }
 INLINE f32v cosh(f32v x) {
-    f32v e = exp_scaled(abs(x), -1.0f);
+    f32v e = half_exp(abs(x));
     return e + 0.25f / e;
 }
 INLINE f32v sigmoid(f32v x) {
@@ -191,10 +191,10 @@ INLINE f32v sigmoid(f32v x) {
 
 // the error function: x + x P(x^2) up to 1, then 1 - e^-Q(x)
 INLINE f32v erf(f32v x) {
-    static constexpr float P[] = {0.128379166f, -0.376126379f, 0.112837821f, -0.0268654302f, 0.00522103161f,
-                                  -0.000848408032f, 0.000112659589f, -9.66704465e-06f};
-    static constexpr float Q[] = {-0.000349582115f, 1.13038838f, 0.631483495f, 0.110499568f, -0.0267362334f,
-                                  0.00491078012f, -0.000643316482f, 5.49361685e-05f, -2.59433932e-06f, 4.45389645e-08f};
+    static constexpr float P[] = {0.128379166f, -0.376126289f, 0.112836182f, -0.0268551242f, 0.0051907259f,
+                                  -0.000803065428f, 7.91990169e-05f};
+    static constexpr float Q[] = {-0.000334540877f, 1.13031769f, 0.631625891f, 0.110338375f, -0.0266229827f,
+                                  0.00485947356f, -0.000628297275f, 5.21907423e-05f, -2.30937712e-06f, 3.17167306e-08f};
     f32v a = clamp_to(abs(x), 0.0f, 4.0f), z = a * a, small = fma(a, polynomial(z, P), a);
     f32v large = 1.0f - exp(-polynomial(a, Q));
     return copysign(select<f32v>(a < 1.0f, small, large), x);
@@ -202,41 +202,47 @@ INLINE f32v erf(f32v x) {
 
 // powers, in double: e^(y log x) keeps no digit to spare in float
 typedef float f32h __attribute__((vector_size(VECTOR_BYTES / 2)));
+#if defined(__AVX512F__) && !defined(__clang__)
+typedef double f64h __attribute__((vector_size(VECTOR_BYTES / 2)));
+INLINE f64v widen(f32h a) { return __builtin_ia32_cvtps2pd512_mask(a, f64v{}, (unsigned char)-1, 4); }
+INLINE f32h half(f32v a, int which) {
+    f64h low = __builtin_ia32_extractf64x4_mask((f64v)a, 0, f64h{}, (unsigned char)-1);
+    return (f32h)(which ? __builtin_ia32_extractf64x4_mask((f64v)a, 1, f64h{}, (unsigned char)-1) : low);
+}
+INLINE f32v join(f32h low, f32h high) {
+    f64v whole = __builtin_ia32_pd512_256pd((f64h)low);
+    return (f32v)__builtin_ia32_insertf64x4_mask(whole, (f64h)high, 1, whole, (unsigned char)-1);
+}
+#else
+union Halves { f32v whole; f32h half[2]; };
+INLINE f64v widen(f32h a) { return __builtin_convertvector(a, f64v); }
+INLINE f32h half(f32v a, int which) { return Halves{a}.half[which]; }
+INLINE f32v join(f32h low, f32h high) {
+    Halves both;
+    both.half[0] = low, both.half[1] = high;
+    return both.whole;
+}
+#endif
+INLINE f32h narrow(f64v a) { return __builtin_convertvector(a, f32h); }
 template <int N> INLINE f64v polynomial(f64v x, const double (&c)[N]) {
     f64v sum = splat<f64v>(c[N - 1]);
     UNROLL
     for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, splat<f64v>(c[i]));
     return sum;
 }
-INLINE f64v log2_of_float(f64v x) {  // positive and finite; a float is normal in double
-    static constexpr double Q[] = {2.8853900817778508, 0.96179669411226487, 0.57707794266030443, 0.41220922406110433,
-                                   0.31990680380701336, 0.28288502340748234};
-    i64v b = bits(x) - 0x3fe6a09e667f3bcdll;
-    f64v e = __builtin_convertvector(b >> 52, f64v), m = real((b & 0x000fffffffffffffll) + 0x3fe6a09e667f3bcdll);
-    f64v s = (m - 1.0) / (m + 1.0);
-    return fma(s, polynomial(s * s, Q), e);
-}
-INLINE f64v exp2_for_float(f64v x) {
-    static constexpr double P[] = {1.0, 0.69314718054593349, 0.24022650695812989, 0.055504109412059327,
-                                   0.0096181291594025584, 0.0013333450568000645, 0.00015403455852453838,
-                                   1.5310079402249296e-05, 1.3255224878668817e-06};
-    x = select<f64v>(x < -200.0, splat<f64v>(-200.0), select<f64v>(x > 200.0, splat<f64v>(200.0), x));
+struct Power { f32h whole, rest; };  // 2^(whole + rest) to more digits than a float has
+INLINE Power power_of(f32h e, f32h f, f32h near, f32h exponent) {  // (2^e (1 + f))^exponent; near is about 1 / (2 + f)
+    static constexpr double Q[] = {2.8853900817778499, 0.96179669411323232, 0.57707794240700028, 0.41220924777243889,
+                                   0.31990589130812885, 0.28289735436845825};
+    f64v wide = widen(f), q = widen(near), ratio = wide * q;
+    f64v s = fma(ratio, fma(wide + 2.0, -q, splat<f64v>(1.0)), ratio);  // f / (2 + f)
+    f64v x = fma(s, polynomial(s * s, Q), widen(e)) * widen(exponent);
+    x = lesser(splat<f64v>(200.0), greater(splat<f64v>(-200.0), x));
     f64v n = round_small(x);
-    i64v whole = __builtin_convertvector(n, i64v);
-    return polynomial(x - n, P) * real((whole + 1023) << 52);
+    return {narrow(n), narrow(x - n)};
 }
-INLINE f32h power_of_half(f32h x, f32h y) {
-    f64v log = log2_of_float(__builtin_convertvector(x, f64v));
-    return __builtin_convertvector(exp2_for_float(log * __builtin_convertvector(y, f64v)), f32h);
-}
-template <class Function> INLINE f32v in_double(f32v a, f32v b, Function f) {  // f of both halves
-    union Halves { f32v whole; f32h half[2]; } x{a}, y{b}, z;
-    z.half[0] = f(x.half[0], y.half[0]);
-    z.half[1] = f(x.half[1], y.half[1]);
-    return z.whole;
-}
-INLINE f32v pow(f32v x, f32v y) {
-    f32v a = abs(x), r = in_double(a, y, [](f32h p, f32h q) { return power_of_half(p, q); });
+NOINLINE static f32v special_power(f32v x, f32v y, f32v r) {  // r = |x|^y where that needs no thought
+    f32v a = abs(x);
     i32v grows = (a > 1.0f) == (y > 0.0f);  // where a^y goes as y or a goes to its end
     r = select<f32v>((a == 0.0f) | (a == INF) | (abs(y) == INF), select<f32v>(grows, splat(INF), f32v{}), r);
     i32v whole = round(y) == y, odd = whole & (round(y * 0.5f) * 2.0f != y);
@@ -247,11 +253,22 @@ INLINE f32v pow(f32v x, f32v y) {
     r = select<f32v>((x == -1.0f) & (abs(y) == INF), splat(1.0f), r);
     return select<f32v>((y == 0.0f) | (x == 1.0f), splat(1.0f), r);
 }
+INLINE f32v pow(f32v x, f32v y) {
+    Split a = split(abs(x));
+    f32v near = 1.0f / (a.f + 2.0f);
+    Power low = power_of(half(a.e, 0), half(a.f, 0), half(near, 0), half(y, 0));
+    Power high = power_of(half(a.e, 1), half(a.f, 1), half(near, 1), half(y, 1));
+    f32v rest = join(low.rest, high.rest) * 0.693147182f;
+    f32v r = scale(expm1_reduced(rest) + 1.0f, join(low.whole, high.whole));
+    if (__builtin_expect(all_inside(x, 0.0f, INF) && all_inside(y, -INF, INF), 1)) return r;
+    return special_power(x, y, r);
+}
+INLINE f32h squares_root(f32h p, f32h q) {
+    f64v a = widen(p), b = widen(q);
+    return narrow(sqrt(a * a + b * b));
+}
 INLINE f32v hypot(f32v x, f32v y) {
-    f32v r = in_double(x, y, [](f32h p, f32h q) {
-        f64v a = __builtin_convertvector(p, f64v), b = __builtin_convertvector(q, f64v);
-        return __builtin_convertvector(sqrt(a * a + b * b), f32h);
-    });
+    f32v r = join(squares_root(half(x, 0), half(y, 0)), squares_root(half(x, 1), half(y, 1)));
     return select<f32v>((abs(x) == INF) | (abs(y) == INF), splat(INF), r);
 }
 

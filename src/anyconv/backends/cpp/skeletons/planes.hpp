@@ -6,6 +6,8 @@
 
 namespace anyconv {
 
+INLINE i64 parts_of(i64 value, i64 size) { return size == 1 ? value : (value + size - 1) / size; }  // most strides are 1
+
 struct Planes {
     Box window;
     i64 extent[3];      // lattice points of a phase along each axis
@@ -66,17 +68,19 @@ private:
         const Axis& x = geo.axis[2];
         const i64 first = window.axis[2].first, size = window.axis[2].size(), step = stride[2];
         const i64 low = x.before > first ? x.before - first : 0, high = least(size, x.before + x.pixels - first);
+        const bool blank = geo.mode == CONSTANT || geo.mode == SKIP;  // padding copies no pixel: one run in each row
         for (i64 d = 0; d < window.axis[0].size(); ++d)
             for (i64 h = 0; h < window.axis[1].size(); ++h) {
                 i64 sd = geo.axis[0].source(window.axis[0].first + d, geo.mode);
                 i64 sh = geo.axis[1].source(window.axis[1].first + h, geo.mode);
                 if (sd < 0 || sh < 0) continue;
                 for (i64 phase = 0; phase < step; ++phase) {
-                    const i64 line = pixel(d, h, phase);
-                    for (i64 i = 0, w = phase, count; w < size; i += count, w += count * step) {
+                    i64 line = pixel(d, h, phase), before = blank && phase < low ? parts_of(low - phase, step) : 0;
+                    line += before;
+                    for (i64 w = phase + before * step, count; w < (blank ? high : size); line += count, w += count * step) {
                         i64 sw = x.source(first + w, geo.mode);
-                        count = w >= low && w < high ? (high - w + step - 1) / step : 1;
-                        if (sw >= 0) work(sd, sh, sw, line + i, step, count);
+                        count = w >= low && w < high ? parts_of(high - w, step) : 1;
+                        if (sw >= 0) work(sd, sh, sw, line, step, count);
                     }
                 }
             }

@@ -55,6 +55,29 @@ template <> struct VectorOf<double> { typedef f64v type; };
 template <class F> struct Unaligned { F value; } __attribute__((packed, aligned(4), may_alias));
 template <class F> INLINE F load(const Real<F>* p) { return ((const Unaligned<F>*)p)->value; }
 template <class F> INLINE void store(Real<F>* p, F value) { ((Unaligned<F>*)p)->value = value; }
+// the first `count` lanes, 0 < count <= all; what lies beyond is neither read nor written
+template <class F> INLINE F load(const Real<F>* p, i64 count) {
+    F a{};
+    for (i64 i = 0; i < count; ++i) a[i] = p[i];
+    return a;
+}
+template <class F> INLINE void store(Real<F>* p, F value, i64 count) {
+    for (i64 i = 0; i < count; ++i) p[i] = value[i];
+}
+#if defined(__AVX512F__) && !defined(__clang__)
+template <> INLINE f32v load<f32v>(const float* p, i64 count) {
+    return __builtin_ia32_loadups512_mask(p, f32v{}, (unsigned short)(0xffffu >> (16 - count)));
+}
+template <> INLINE f64v load<f64v>(const double* p, i64 count) {
+    return __builtin_ia32_loadupd512_mask(p, f64v{}, (unsigned char)(0xffu >> (8 - count)));
+}
+template <> INLINE void store<f32v>(float* p, f32v value, i64 count) {
+    __builtin_ia32_storeups512_mask(p, value, (unsigned short)(0xffffu >> (16 - count)));
+}
+template <> INLINE void store<f64v>(double* p, f64v value, i64 count) {
+    __builtin_ia32_storeupd512_mask(p, value, (unsigned char)(0xffu >> (8 - count)));
+}
+#endif
 template <class F> INLINE F splat(Real<F> a) { return a - F{}; }  // not F{} + a: that would lose the sign of -0
 template <class F> INLINE Mask<F> splat_mask(bool c) { return Mask<F>{} - Bits<F>(c); }
 template <class F> INLINE Mask<F> bits(F a) { return (Mask<F>)a; }
@@ -66,8 +89,17 @@ template <class M> INLINE bool any(M c) {
     for (unsigned i = 0; i < sizeof(M) / sizeof(found); ++i) found |= c[i];
     return found != 0;
 }
+template <class F> INLINE bool any_above(F a, Real<F> limit) { return any(a > limit); }
+template <class F> INLINE bool all_inside(F a, Real<F> low, Real<F> high) { return !any(~((a > low) & (a < high))); }
 #if defined(__AVX512F__) && !defined(__clang__)
 INLINE bool any(i32v c) { return __builtin_ia32_ptestmd512(c, c, (unsigned short)-1) != 0; }
+INLINE bool any_above(f32v a, float limit) {
+    return __builtin_ia32_cmpps512_mask(a, splat<f32v>(limit), 14, (unsigned short)-1, 4) != 0;
+}
+INLINE bool all_inside(f32v a, float low, float high) {
+    unsigned short above = __builtin_ia32_cmpps512_mask(a, splat<f32v>(low), 14, (unsigned short)-1, 4);
+    return __builtin_ia32_cmpps512_mask(a, splat<f32v>(high), 1, above, 4) == (unsigned short)-1;
+}
 #endif
 
 // a * b + c, rounded once
@@ -143,8 +175,14 @@ template <class F> INLINE Mask<F> isinf(F a) { return abs(a) == splat<F>(Real<F>
 template <class F> INLINE Mask<F> isfinite(F a) { return abs(a) < splat<F>(Real<F>(__builtin_inf())); }
 template <class F> INLINE F maximum(F a, F b) { return select<F>(a != a, a, select<F>(a > b, a, b)); }
 template <class F> INLINE F minimum(F a, F b) { return select<F>(a != a, a, select<F>(a < b, a, b)); }
-
+// b where one of them is NaN: an instruction
+template <class F> INLINE F greater(F a, F b) { return select<F>(a > b, a, b); }
+template <class F> INLINE F lesser(F a, F b) { return select<F>(a < b, a, b); }
 #if defined(__AVX512F__) && !defined(__clang__)
+INLINE f32v greater(f32v a, f32v b) { return __builtin_ia32_maxps512_mask(a, b, a, (unsigned short)-1, 4); }
+INLINE f32v lesser(f32v a, f32v b) { return __builtin_ia32_minps512_mask(a, b, a, (unsigned short)-1, 4); }
+INLINE f64v greater(f64v a, f64v b) { return __builtin_ia32_maxpd512_mask(a, b, a, (unsigned char)-1, 4); }
+INLINE f64v lesser(f64v a, f64v b) { return __builtin_ia32_minpd512_mask(a, b, a, (unsigned char)-1, 4); }
 // two instructions: the hardware gives b where one of them is NaN, so what is NaN in a stays
 INLINE f32v maximum(f32v a, f32v b) {
     return __builtin_ia32_maxps512_mask(a, b, a, __builtin_ia32_cmpps512_mask(a, a, 7, -1, 4), 4);

@@ -28,10 +28,32 @@ template <class F, int H = 1> INLINE void transpose(F (&m)[lanes_of<F>]) {
     }
 }
 
+// some lanes at once; only half precisions are stored otherwise than they are computed
+template <class F, class T> constexpr bool as_it_is = sizeof(T) == sizeof(Real<F>);
+template <class F, class T> INLINE F read(const T* from, i64 count) {
+    if constexpr (as_it_is<F, T>) {
+        return load<F>(from, count);
+    } else {
+        Real<F> line[lanes_of<F>] = {};
+        for (i64 i = 0; i < count; ++i) line[i] = widen(from[i]);
+        return load<F>(line);
+    }
+}
+template <class F, class T> INLINE void write(T* to, F value, i64 count) {
+    if constexpr (as_it_is<F, T>) store<F>(to, value, count);
+    else for (i64 i = 0; i < count; ++i) to[i] = Narrow<T>::of(value[i]);
+}
+
 template <class T, class R> INLINE void copy(const T* from, i64 count, R* to) {
     for (i64 i = 0; i < count; ++i) to[i] = widen(from[i]);
 }
-template <class R> INLINE void copy(const R* from, i64 count, R* to) { __builtin_memcpy(to, from, count * sizeof(R)); }
+template <class R> INLINE void copy(const R* from, i64 count, R* to) {  // rows are short: no call
+    typedef typename VectorOf<R>::type F;
+    constexpr int V = lanes_of<F>;
+    i64 i = 0;
+    for (; i + V <= count; i += V) store<F>(to + i, load<F>(from + i));
+    if (i < count) store<F>(to + i, load<F>(from + i, count - i), count - i);
+}
 
 // to[i * step] <- from[i], in the type of the tensor
 template <class T, class R> INLINE void emit(const R* from, i64 count, T* to, i64 step) {
@@ -44,9 +66,10 @@ template <class R> INLINE void emit(const R* from, i64 count, R* to, i64 step) {
 // to[i] <- to[i] + from[i]
 template <class R> INLINE void add(const R* from, i64 count, R* to) {
     typedef typename VectorOf<R>::type F;
+    constexpr int V = lanes_of<F>;
     i64 i = 0;
-    for (; i + lanes_of<F> <= count; i += lanes_of<F>) store<F>(to + i, load<F>(to + i) + load<F>(from + i));
-    for (; i < count; ++i) to[i] += from[i];
+    for (; i + V <= count; i += V) store<F>(to + i, load<F>(to + i) + load<F>(from + i));
+    if (i < count) store<F>(to + i, load<F>(to + i, count - i) + load<F>(from + i, count - i), count - i);
 }
 
 // to[i * pitch + c] <- from[c * across + i * along]
@@ -54,7 +77,7 @@ template <class T, class R>
 NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 channels, R* to, i64 pitch) {
     typedef typename VectorOf<R>::type F;
     constexpr int V = lanes_of<F>;
-    if (across == 1) {
+    if (across == 1 || channels == 1) {
         for (i64 i = 0; i < pixels; ++i) copy(from + i * along, channels, to + i * pitch);
         return;
     }
@@ -64,17 +87,16 @@ NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 c
             F square[V];
             for (i64 j = 0; j < V; ++j) {
                 const T* row = from + (c + (j < deep ? j : 0)) * across + i * along;
-                R line[V] = {};
-                if (along == 1 && wide == V) copy(row, V, line);
-                else for (i64 w = 0; w < wide; ++w) line[w] = widen(row[w * along]);
-                square[j] = load<F>(line);
+                if (along == 1) {
+                    square[j] = read<F>(row, wide);
+                } else {
+                    R line[V] = {};
+                    for (i64 w = 0; w < wide; ++w) line[w] = widen(row[w * along]);
+                    square[j] = load<F>(line);
+                }
             }
             transpose(square);
-            for (i64 w = 0; w < wide; ++w) {
-                R* at = to + (i + w) * pitch + c;
-                if (deep == V) store<F>(at, square[w]);
-                else for (i64 j = 0; j < deep; ++j) at[j] = square[w][j];
-            }
+            for (i64 w = 0; w < wide; ++w) store<F>(to + (i + w) * pitch + c, square[w], deep);
         }
 }
 
@@ -85,21 +107,20 @@ NOINLINE void separate(const R* from, i64 pitch, i64 pixels, i64 channels, T* to
     constexpr int V = lanes_of<F>;
     for (i64 i = 0; i < pixels; i += V) {
         const i64 wide = pixels - i < V ? pixels - i : V;
-        const bool joined = wide == V && at[i + V - 1] - at[i] == V - 1;  // the offsets ascend
+        const bool joined = at[i + wide - 1] - at[i] == wide - 1;  // the offsets ascend
         for (i64 c = 0; c < channels; c += V) {
             const i64 deep = channels - c < V ? channels - c : V;
             F square[V];
             for (i64 w = 0; w < V; ++w) square[w] = load<F>(from + (i + (w < wide ? w : 0)) * pitch + c);
             if (add) for (F& row : square) row += load<F>(add + c);
             if (across == 1) {
-                for (i64 w = 0; w < wide; ++w)
-                    for (i64 j = 0; j < deep; ++j) to[c + j + at[i + w]] = Narrow<T>::of(square[w][j]);
+                for (i64 w = 0; w < wide; ++w) write<F>(to + c + at[i + w], square[w], deep);
                 continue;
             }
             transpose(square);
             for (i64 j = 0; j < deep; ++j) {
                 T* row = to + (c + j) * across;
-                if (joined) for (i64 w = 0; w < V; ++w) row[at[i] + w] = Narrow<T>::of(square[j][w]);
+                if (joined) write<F>(row + at[i], square[j], wide);
                 else for (i64 w = 0; w < wide; ++w) row[at[i + w]] = Narrow<T>::of(square[j][w]);
             }
         }
