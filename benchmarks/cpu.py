@@ -1,7 +1,8 @@
 """Forward and training time on the CPU, ours beside everything else one could do: ``python -m benchmarks.cpu``.
 
 Each cell, a formula on a layer, is a process of its own, in which all ways are checked against float64, then timed in
-turns. A way that is wrong is not timed. ``--short`` takes six cells, a minute; ``--formula='-|x-w|'`` and ``--layer=audio`` choose.
+turns. A way that is wrong is not timed. ``--short`` takes six cells, a minute; ``--formula='-|x-w|'`` and
+``--layer=audio`` choose.
 All cells take hours, most of them the compiler's of the others; what is measured is kept, and a second run goes on.
 """
 
@@ -42,6 +43,9 @@ YARDSTICK = "nn.ConvNd"
 
 def step(way: Way, x: Tensor, params: tuple[Tensor, ...]) -> list[Tensor]:
     """One training step: the output and every gradient."""
+    if hasattr(way, "step"):
+        found: list[Tensor] = way.step(x, *params)
+        return found
     y = way(x, *params)
     grads = torch.autograd.grad(y, (x, *params), torch.ones_like(y), allow_unused=True)
     return [y.detach(), *(g for g in grads if g is not None)]
@@ -83,7 +87,7 @@ def cell(formula_name: str, layer_name: str, ways: list[str]) -> dict[str, Any]:
     bound, threads = limit(formula, "float32"), torch.get_num_threads()
     found["limit"] = {
         "forward": layer.evaluations / bound.forward / threads,
-        "step": layer.evaluations * (1 / bound.forward + 1 / bound.backward) / threads,
+        "step": layer.evaluations * (1 / bound.training + 1 / bound.backward) / threads,
     }
     return found
 

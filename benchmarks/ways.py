@@ -13,7 +13,7 @@ from torch import Tensor
 import anyconv
 from anyconv import Formula
 
-from .cases import Layer
+from .cases import FORMULAS, Layer
 
 Way = Callable[..., Tensor]
 
@@ -111,10 +111,18 @@ def convolution(formula: Formula, layer: Layer) -> Way:
     return run
 
 
+def jax_tap_loop(formula: Formula, layer: Layer) -> Way:
+    """The tap loop in JAX, where it is installed."""
+    from .jax_way import JaxTapLoop  # noqa: PLC0415 - most who run benchmarks have no JAX
+
+    return JaxTapLoop(next(name for name, f in FORMULAS.items() if f is formula), layer)
+
+
 WAYS: dict[str, Callable[[Formula, Layer], Way]] = {
     "anyconv": ours,
     "tap loop, compiled": lambda f, layer: torch.compile(tap_loop(f, layer), dynamic=False),
     "unfold, compiled": lambda f, layer: torch.compile(unfold(f, layer), dynamic=False),
+    "tap loop, JAX": jax_tap_loop,
     "tap loop, eager": tap_loop,
     "nn.ConvNd": convolution,
 }

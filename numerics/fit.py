@@ -3,9 +3,9 @@
     python -m numerics.fit
 
 Each line is one polynomial: the function, the interval, the error that the stored coefficients leave, and the
-coefficients, constant term first. They are rounded one at a time, and those that follow are fitted anew each time, so that
-they make up for what rounding did (Brisebarre and Chevillard, Efficient polynomial L-infinity approximations, 2007, ask
-for the best such set; this greedy one is near it).
+coefficients, constant term first. They are rounded one at a time, and those that follow are fitted anew each time,
+so that they make up for what rounding did (Brisebarre and Chevillard, Efficient polynomial L-infinity approximations,
+2007, ask for the best such set; this greedy one is near it).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Polynomial:
     """
 
     f: Function
-    low: mp.mpf
-    high: mp.mpf
+    low: float
+    high: float
     count: int
-    weight: mp.mpf = mp.mpf(0)
+    weight: int = 0
     single: bool = True
 
     def fit(self) -> list[float]:
@@ -86,7 +86,8 @@ POLYNOMIALS = {
         _ratio(lambda s: 2 * mp.atanh(s) / LN2, 2 / LN2), 0, (3 - 2 * mp.sqrt(2)) ** 2, 6, single=False,
     ),
     "log: log(1 + f) = f - f^2/2 + f^3 P(f)": Polynomial(
-        _tail(lambda f: mp.log(1 + f), lambda f: f - f * f / 2, 3, THIRD), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8, weight=2,
+        _tail(lambda f: mp.log(1 + f), lambda f: f - f * f / 2, 3, THIRD),
+        mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8, weight=2,
     ),
     "sin: x + x^3 P(x^2), up to pi/2": Polynomial(_odd(mp.sin, -THIRD / 2), 0, HALF**2, 4, weight=1),
     "tan: x + x^3 P(x^2), up to pi/4": Polynomial(_odd(mp.tan, THIRD), 0, QUARTER**2, 7, weight=1),

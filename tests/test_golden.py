@@ -26,7 +26,7 @@ def without_paths(text):
 def _one_machine(monkeypatch):
     """What is shown depends on the machine: always the same one, and as fast."""
     monkeypatch.setattr(explain, "this_machine", lambda: Machine("x86_64", ("avx512f",), vector_bytes=64, registers=32))
-    monkeypatch.setattr(explain, "limit", lambda formula, dtype: Limit(forward=2e9, backward=1e9))
+    monkeypatch.setattr(explain, "limit", lambda formula, dtype: Limit(forward=2e9, training=2e9, backward=1e9))
     torch.set_num_threads(2)
 
 

@@ -30,14 +30,26 @@ COST = {
     46, "elu": 18, "celu": 22, "selu": 18, "gelu": 40, "gelu_tanh": 34, "silu": 20, "mish": 80, "hardswish": 8,
     "hardsigmoid": 8, "hardtanh": 4,
 }  # fmt: skip
+ADDS = {"add", "sub", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"}
+MULTIPLIES = {"mul", *(op for op, instructions in COST.items() if instructions >= 10)}
 CHEAP = 12  # up to here, loads matter, and many evaluations side by side hide them
 HUGE = 150  # from here on, one evaluation keeps a processor busy, and a compiler too
 
 
-def cost(*exprs: Expr) -> int:
-    """Instructions per vector of evaluations, roughly; what the Exprs share counts once."""
+def cost(*exprs: Expr, of: str | None = None) -> int:
+    """Instructions per vector of evaluations, roughly; what the Exprs share counts once.
+
+    Args:
+        of: count only what depends on this name and no other.
+    """
     nodes = dict.fromkeys(node for expr in exprs for node in expr.nodes() if node.args)
-    return sum(COST.get(node.op, 1) for node in nodes)
+    return sum(COST.get(node.op, 1) for node in nodes if of is None or set(node.names()) == {of})
+
+
+def multiplies(*exprs: Expr) -> bool:
+    """Whether the multipliers have more to do than the adders, which also compare: so it is in most functions."""
+    nodes = dict.fromkeys(node for expr in exprs for node in expr.nodes() if node.args)
+    return sum(-1 if node.op in ADDS else COST.get(node.op, 1) if node.op in MULTIPLIES else 0 for node in nodes) > 0
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,12 @@ class Tile:
     channels: int
 
 
-def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
+def tile(*, cost: int, parts: int, operands: int, machine: Machine, shared: int = 0) -> Tile:
     """The tile for a formula.
 
     Args:
         cost: of the map, from :func:`cost`.
+        shared: what of it depends on the pixel alone: a tile computes that once for all its filters.
         parts, operands: of the functor; each takes registers.
     """
     room = machine.registers // 2 // max(1, parts)
@@ -64,11 +77,16 @@ def tile(*, cost: int, parts: int, operands: int, machine: Machine) -> Tile:
         room = min(room, 2)
     # a pixel of a site is spread over a vector by an instruction that competes with the map's; a row of operands is not
     vectors, sites = next((v, s) for v, s in ((4, 4), (2, 4), (2, 2), (1, 2), (1, 1)) if v * s <= max(1, room))
+    spills = shared > 3 * operands and cost <= HUGE  # to keep operands and sums in memory costs three instructions each
+    if spills:
+        vectors, sites = 4, 1
     # backward each filter of a tile needs its operands and their sums
-    filters, channels = next(
-        (f, c) for f, c in ((4, 2), (4, 1), (2, 1), (1, 1))
-        if (2 * operands * f * c <= machine.registers // 2 + 2 and (c == 1 or cost <= CHEAP) and cost <= HUGE) or f == 1
-    )  # fmt: skip
+    room = machine.registers // 2 + 2
+
+    def fits(f: int, c: int) -> bool:
+        return (2 * operands * f * c <= room or spills) and (c == 1 or cost <= CHEAP) and cost <= HUGE
+
+    filters, channels = next(((f, c) for f, c in ((4, 2), (4, 1), (2, 1)) if fits(f, c)), (1, 1))
     return Tile(sites=sites, vectors=vectors, filters=min(filters, sites * vectors), channels=channels)
 
 

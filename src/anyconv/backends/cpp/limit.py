@@ -1,7 +1,7 @@
 """limit: how fast a functor could be if nothing had to be loaded or stored: the yardstick of its kernels.
 
 >>> limit(Formula(lambda x, w: -torch.abs(x - w)), "float32")
-Limit(forward=..., backward=...)
+Limit(forward=..., training=..., backward=...)
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ class Limit:
 
     Args:
         forward: of the map and the step of the reduction.
+        training: the same, with all that the gradients will ask for.
         backward: of the gradients of the pixel and of all operands together.
     """
 
     forward: float
+    training: float
     backward: float
 
 
@@ -48,17 +50,17 @@ def _measure(source: Source) -> Limit:
     function = library.anyconv_limit
     function.argtypes, function.restype = [ctypes.c_long, ctypes.c_long], ctypes.c_long
     found = []
-    for backward in (0, 1):
+    for which in range(3):
         rounds, took, done = 100, 0.0, 0
         while took < SECONDS:
             rounds *= 2
             start = time.perf_counter()
-            done = function(backward, rounds)
+            done = function(which, rounds)
             took = time.perf_counter() - start
         best = done / took
         for _ in range(TRIES):
             start = time.perf_counter()
-            done = function(backward, rounds)
+            done = function(which, rounds)
             best = max(best, done / (time.perf_counter() - start))
         found.append(best)
     return Limit(*found)

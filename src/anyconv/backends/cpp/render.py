@@ -15,7 +15,7 @@ from pathlib import Path
 from ...expr import Expr
 from ...formula import Formula, written
 from ...plan.machine import Machine
-from ...plan.schedule import Tile, cost, tile
+from ...plan.schedule import Tile, cost, multiplies, tile
 from ...reductions import Reduction
 from .functor import USER, Functor, functor
 from .spell import Speller, names
@@ -67,7 +67,8 @@ def _render(
     expr, pixel, operands, reduction = of
     made = functor(expr, pixel, tuple(name for name, _ in operands), reduction)
     values = [*made.step, *made.gradients.values()]
-    tiles = tile(cost=cost(*values), parts=len(made.parts), operands=len(operands), machine=machine)
+    shared = cost(*values, of=USER + pixel)
+    tiles = tile(cost=cost(*values), parts=len(made.parts), operands=len(operands), machine=machine, shared=shared)
     stored, computed = STORAGE[dtype]
     body = "\n".join(f"    {line}".rstrip() for line in _Writer(made, pixel, operands).functor(tiles))
     title = written(expr, reduction)
@@ -143,7 +144,8 @@ class _Writer:
 
     def _fold(self, size: int) -> list[str]:
         f = self._functor
-        speller = Speller({**self._known, **{f"state_{p}": f"state[{i}]" for i, p in enumerate(f.parts[:size])}})
+        known = {**self._known, **{f"state_{p}": f"state[{i}]" for i, p in enumerate(f.parts[:size])}}
+        speller = Speller(known, adders_are_free=multiplies(*f.step[:size]))
         step = speller.update({f"state[{i}]": f.step[i] for i in range(size)})
         signature = f"void fold(F (&state)[{size}], F {self._pixel}, const F (&operand)[{self._count}])"
         return _function(signature, [*self._inputs, *step])
@@ -165,7 +167,8 @@ class _Writer:
         contexts = [f"c{i}" for i in range(len(self._functor.contexts))]
         reads = [f"const F {name} = context[{i}];" for i, name in enumerate(contexts)]
         pixel, *operands = self._functor.gradients.values()
-        speller = Speller({**self._known, **{name: name for name in contexts}})
+        known = {**self._known, **{name: name for name in contexts}}
+        speller = Speller(known, adders_are_free=multiplies(*self._functor.gradients.values()))
         sums = speller.add({"dx": pixel, **{f"dp[{i}]": expr for i, expr in enumerate(operands)}})
         signature = (
             f"void gradients(const F (&context)[{self._contexts}], F {self._pixel}, "

@@ -49,10 +49,12 @@ class Speller:
 
     Args:
         known: the C++ text of each variable.
+        adders_are_free: sums go to the adders; else to the multipliers, with a factor of 1, where there is a choice.
     """
 
-    def __init__(self, known: Mapping[str, str]) -> None:
+    def __init__(self, known: Mapping[str, str], *, adders_are_free: bool = False) -> None:
         self.known = dict(known)
+        self._adders_are_free = adders_are_free
         self._text: dict[Expr, str] = {}
         self._count = 0
 
@@ -96,8 +98,7 @@ class Speller:
     def add(self, roots: Mapping[str, Expr]) -> list[str]:
         """``name = name + ...`` for each root; a product is added by a fused operation, a zero not at all.
 
-        Of two sums one goes to the adders and the other, with a factor of 1, to the multipliers: together they are done
-        sooner.
+        Of two sums one goes to the adders and the other to the multipliers: together they are done sooner.
         """
         lines = self._temporaries(roots.values())
         for i, (name, root) in enumerate(roots.items()):
@@ -111,7 +112,7 @@ class Speller:
         if term.op == "mul" and term not in self._text:
             a, b = (self._inline(arg) for arg in term.args)
             return f"fma({'-' + a if negative else a}, {b}, {name})"
-        if plainly:
+        if plainly or self._adders_are_free:
             return f"{name} {'-' if negative else '+'} {_grouped(self._inline(term), term, self._text)}"
         return f"{'deduct' if negative else 'accumulate'}({name}, {self._inline(term)})"
 

@@ -16,8 +16,8 @@ INLINE void forget(F& value) { asm volatile("" : "+x"(value)); }
 #endif
 INLINE F number(int i) { return splat<F>(R(0.25) + R(0.0625) * R(i)); }
 
-inline i64 limit_forward(i64 rounds) {
-    constexpr int S = Functor::SITES, W = Functor::VECTORS, PARTS = Functor::RESULT;
+template <int PARTS> i64 limit_forward(i64 rounds) {
+    constexpr int S = Functor::SITES, W = Functor::VECTORS;
     F state[S][W][PARTS], x = number(7), p[W][AT_LEAST_ONE];
     UNROLL
     for (int j = 0; j < W; ++j)
@@ -54,10 +54,10 @@ inline i64 limit_backward(i64 rounds) {
         UNROLL
         for (int q = 0; q < AT_LEAST_ONE; ++q) p[j][q] = number(j + q), sum[j][q] = F{};
     for (i64 i = 0; i < rounds; ++i) {
+        forget(x);
         F total = x;  // every site has its own
         UNROLL
         for (int j = 0; j < T; ++j) {
-            forget(x);
             forget(c[0]);
             Functor::gradients(c, x, p[j], total, sum[j]);
         }
@@ -72,7 +72,9 @@ inline i64 limit_backward(i64 rounds) {
 
 }  // namespace anyconv
 
-// evaluations done in so many rounds, by one thread
-extern "C" ENTRY long anyconv_limit(long backward, long rounds) {
-    return backward ? anyconv::limit_backward(rounds) : anyconv::limit_forward(rounds);
+// evaluations done in so many rounds, by one thread: forward, forward in training, backward
+extern "C" ENTRY long anyconv_limit(long pass, long rounds) {
+    using namespace anyconv;
+    if (pass == 0) return limit_forward<Functor::RESULT>(rounds);
+    return pass == 1 ? limit_forward<Functor::PARTS>(rounds) : limit_backward(rounds);
 }

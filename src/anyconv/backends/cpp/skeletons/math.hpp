@@ -107,9 +107,10 @@ INLINE f32v sin_of_rest(f32v x, f32v n) {  // sin(x - n pi)
     return r + fma(z * r, polynomial(z, P), n * -1.07806051e-14f);
 }
 INLINE f32v sin(f32v x) {
-    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_sin(x);
-    f32v counted = fma(x, splat(0.318309886f), splat(MAGIC));
-    return select<f32v>(x == 0.0f, x, turned(sin_of_rest(x, counted - MAGIC), counted));
+    f32v a = abs(x);
+    if (__builtin_expect(any_above(a, HUGE), 0)) return huge_sin(x);
+    f32v counted = fma(a, splat(0.318309886f), splat(MAGIC)), y = sin_of_rest(a, counted - MAGIC);
+    return real(bits(y) ^ (bits(counted) << 31) ^ (bits(x) & Traits<f32v>::sign));
 }
 INLINE f32v cos(f32v x) {  // sin(x + pi/2): n is a half more than a whole number
     if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_cos(x);
