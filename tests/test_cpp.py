@@ -13,7 +13,7 @@ from anyconv.expr import parse
 from anyconv.geometry import Geometry
 from anyconv.plan import Problem, schedule
 from anyconv.plan.machine import Machine, machine_of
-from anyconv.plan.schedule import Tile, Work, tile
+from anyconv.plan.schedule import Tile, Work, cost, multiplies, tile
 from anyconv.reductions import BUILTIN
 
 AVX512 = Machine("x86_64", ("avx512f",), vector_bytes=64, registers=32)
@@ -102,8 +102,29 @@ def test_sums_are_spelled(text, lines):
         assert speller.update({"s": parse(f"s + ({text})")}) == lines
 
 
+def test_sums_leave_the_multipliers_alone():
+    """A sum goes to the adders in a map full of products, and to the multipliers in one of differences."""
+    speller = Speller({"x": "x", "w": "w", "s": "s"}, adders_are_free=True)
+    assert speller.update({"s": parse("s + exp(x * w)")}) == ["s = s + exp(x * w);"]
+    assert speller.add({"s": parse("-sin(x)")}) == ["s = s - sin(x);"]
+    assert multiplies(parse("exp(-(x - w) ** 2)"))
+    assert multiplies(parse("(x + w) / (1 + x * x * w * w)"))
+    assert not multiplies(parse("-abs(x - w)"))
+    assert not multiplies(parse("maximum(x, w) - minimum(x, w) * w"))
+
+
+def test_what_depends_on_the_pixel_alone_is_shared():
+    """Where that is much, a tile has many filters to share it, though their operands then leave the registers."""
+    spline = parse("a * abs(x - 1) + b * exp(x) + c * log(x) + a * b * x")
+    assert (cost(spline, of="x"), cost(spline, of="a")) == (2 + 13 + 22, 0)
+    alone = tile(cost=60, parts=1, operands=8, machine=AVX512)
+    assert (alone.filters, alone.vectors) == (1, 2)
+    assert tile(cost=60, parts=1, operands=8, machine=AVX512, shared=49) == Tile(1, 4, 4, 1)
+    assert tile(cost=60, parts=1, operands=8, machine=AVX512, shared=24) == alone
+
+
 @pytest.mark.parametrize(
-    ("cost", "parts", "operands", "machine", "want"),
+    ("instructions", "parts", "operands", "machine", "want"),
     [
         (3, 1, 1, AVX512, Tile(4, 4, 4, 2)),
         (3, 1, 2, AVX512, Tile(4, 4, 4, 1)),
@@ -115,8 +136,8 @@ def test_sums_are_spelled(text, lines):
         (400, 1, 1, AVX512, Tile(2, 1, 1, 1)),
     ],
 )
-def test_tiles(cost, parts, operands, machine, want):
-    found = tile(cost=cost, parts=parts, operands=operands, machine=machine)
+def test_tiles(instructions, parts, operands, machine, want):
+    found = tile(cost=instructions, parts=parts, operands=operands, machine=machine)
     assert found == want
     assert found.sites * found.vectors * max(1, parts) <= machine.registers  # they are registers, after all
 
