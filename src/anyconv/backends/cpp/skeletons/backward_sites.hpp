@@ -176,11 +176,6 @@ private:
         });
         return count;
     }
-    template <class From> void line(const From* from, i64 step, R* to) const {  // a row of sites
-        const i64 width = call.geometry.axis[2].sites;
-        if (step == 1) copy(from, width, to);
-        else for (i64 w = 0; w < width; ++w) to[w] = widen(from[w * step]);
-    }
     void prepare_contexts(i64 n, i64 filter, R* rows) const {
         const i64 *s = call.g.stride, *t = call.state.stride;
         R* counts = rows + (1 + Functor::SAVES) * plane;
@@ -189,9 +184,10 @@ private:
         for (i64 d = 0; d < a[0].sites; ++d)
             for (i64 h = 0; h < a[1].sites; ++h) {
                 R* row = rows + front + planes.lattice(d, h, 0);
-                line(call.g.at<T>(n, filter) + d * s[2] + h * s[3], s[4], row);
+                collect(call.g.at<T>(n, filter) + d * s[2] + h * s[3], s[4], a[2].sites, row);
                 for (int q = 0; q < Functor::SAVES; ++q)
-                    line(call.state.at<R>(n, filter) + q * call.state_part + d * t[2] + h * t[3], t[4], row + (1 + q) * plane);
+                    collect(call.state.at<R>(n, filter) + q * call.state_part + d * t[2] + h * t[3], t[4], a[2].sites,
+                            row + (1 + q) * plane);
                 if (Functor::COUNTS)
                     for (i64 w = 0; w < a[2].sites; ++w)
                         row[counts - rows + w] = R(call.channels * call.geometry.taps_from(d, h, w));

@@ -110,7 +110,7 @@ INLINE f32v sin(f32v x) {
     f32v a = abs(x);
     if (__builtin_expect(any_above(a, HUGE), 0)) return huge_sin(x);
     f32v counted = fma(a, splat(0.318309886f), splat(MAGIC)), y = sin_of_rest(a, counted - MAGIC);
-    return real(bits(y) ^ (bits(counted) << 31) ^ (bits(x) & Traits<f32v>::sign));
+    return real(bits(turned(y, counted)) ^ (bits(x) & Traits<f32v>::sign));
 }
 INLINE f32v cos(f32v x) {  // sin(x + pi/2): n is a half more than a whole number
     if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_cos(x);

@@ -47,7 +47,8 @@ private:
     void fill(const Geometry& geo, const Strided& from, int p, i64 g, i64 first, i64 last, R* to) const {
         const i64 *s = from.stride, across = s[LANE == O ? 0 : 1], along = s[LANE == O ? 1 : 0];
         const i64 taps = rows(p) == 1 ? 1 : field / inner, pitch = width(p), lanes_of_p = varies(p, LANE) ? lanes : 1;
-        const T* base = (const T*)from.data + (varies(p, O) ? g * (LANE == O ? lanes : inner) * s[0] : g * (LANE == O ? inner : lanes) * s[1]);
+        const i64 filters = LANE == O ? lanes : inner, channels = LANE == O ? inner : lanes;
+        const T* base = (const T*)from.data + (varies(p, O) ? g * filters * s[0] : g * channels * s[1]);
         for (i64 lane = 0; lane < lanes_of_p; lane += pitch) {
             const T* at = base + lane * across + first * along;
             R* rows_of = to + start[p] + lane * rows(p) + first * pitch;

@@ -42,9 +42,7 @@ struct Planes {
         each_run(geo, [&](i64 sd, i64 sh, i64 sw, i64 at, i64 step, i64 count) {
             for (i64 c = 0; c < channels; ++c) {
                 const From* from = x.at<From>(n, c0 + c) + sd * s[2] + sh * s[3] + sw * s[4];
-                R* line = to + c * channel + at;
-                if (step * s[4] == 1) copy(from, count, line);
-                else for (i64 i = 0; i < count; ++i) line[i] = widen(from[i * step * s[4]]);
+                collect(from, step * s[4], count, to + c * channel + at);
             }
         });
     }

@@ -54,7 +54,11 @@ template <class R> INLINE void copy(const R* from, i64 count, R* to) {  // rows 
     for (; i + V <= count; i += V) store<F>(to + i, load<F>(from + i));
     if (i < count) store<F>(to + i, load<F>(from + i, count - i), count - i);
 }
-
+// to[i] <- from[i * step], in the type of the arithmetic
+template <class T, class R> INLINE void collect(const T* from, i64 step, i64 count, R* to) {
+    if (step == 1) copy(from, count, to);
+    else for (i64 i = 0; i < count; ++i) to[i] = widen(from[i * step]);
+}
 // to[i * step] <- from[i], in the type of the tensor
 template <class T, class R> INLINE void emit(const R* from, i64 count, T* to, i64 step) {
     for (i64 i = 0; i < count; ++i) to[i * step] = Narrow<T>::of(from[i]);
@@ -91,7 +95,7 @@ NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 c
                     square[j] = read<F>(row, wide);
                 } else {
                     R line[V] = {};
-                    for (i64 w = 0; w < wide; ++w) line[w] = widen(row[w * along]);
+                    collect(row, along, wide, line);
                     square[j] = load<F>(line);
                 }
             }
