@@ -28,7 +28,7 @@ from anyconv.backends.cpp.build import compiler, flags
 from anyconv.backends.cpp.render import SKELETONS
 
 RESULTS = Path(__file__).parent / "results" / "ulp.md"
-CHUNK = 2**22
+CHUNK = 2**18  # stays in the caches
 ALLOWED = 2.0
 
 NAMES = """

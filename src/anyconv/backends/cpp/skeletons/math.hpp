@@ -122,10 +122,11 @@ INLINE f32v tan(f32v x) {
                                   -4.31318767e-05f, 0.00444114069f};
     if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_tan(x);
     f32v counted = fma(x, splat(0.636619772f), splat(MAGIC)), n = counted - MAGIC;
-    f32v r = fma(n, splat(-7.54978942e-08f), fma(n, splat(-1.57079625f), x)), z = r * r;
-    f32v tail = fma(z * r, polynomial(z, P), n * -5.39030253e-15f), t = r + tail, lost = (r - t) + tail;
-    f32v q = -1.0f / t, rest = fma(q, t, splat(1.0f));  // -1 / (t + lost), corrected for both roundings
-    f32v y = select<f32v>((bits(counted) & 1) == 0, t, fma(q, fma(q, lost, rest), q));
+    f32v first = fma(n, splat(-1.57079625f), x), r = fma(n, splat(-7.54978942e-08f), first), z = r * r;
+    f32v rest = fma(n, splat(-7.54978942e-08f), first - r);  // what rounding took from r; good where r is large
+    f32v tail = fma(z, fma(r, polynomial(z, P), rest), n * -5.39030253e-15f), t = r + tail, lost = (r - t) + tail;
+    f32v q = -1.0f / t, short_of = fma(q, t, splat(1.0f));  // -1 / (t + lost), corrected for both roundings
+    f32v y = select<f32v>((bits(counted) & 1) == 0, t, fma(q, fma(q, lost, short_of), q));
     return select<f32v>(x == 0.0f, x, y);
 }
 
