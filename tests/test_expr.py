@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from anyconv.backends.torch_library import torch_library
 from anyconv.errors import ExprError
-from anyconv.expr import differentiate, evaluate, parse, simplify
+from anyconv.expr import differentiate, evaluate, parse, share, simplify
+from anyconv.expr.differentiate import times
 from anyconv.expr.evaluate import PLAIN
 from anyconv.expr.expr import MAX_DEPTH, apply, const, var
 from anyconv.expr.parse import read
@@ -204,3 +205,53 @@ def test_tracing_keeps_the_meaning_to_the_last_bit(function):
     x, w = torch.randn(2, 32, dtype=torch.float64)
     want = torch.as_tensor(function(x, w)).double().expand(32)
     assert_identical(value(trace(function, ("x", "w")), x, w).contiguous(), want)
+
+
+def nodes(roots):
+    return list(dict.fromkeys(node for root in roots for node in root.nodes()))
+
+
+def test_shared_gradients_take_fewer_operations():
+    """What the chain rule leaves in different orders is computed once: one division, one product of what is common."""
+    fractions = [read(text) for text in ("g * ((x + w) / d / d)", "g * (1 / d)", "g * (w / d)")]
+    assert sum(node.op == "div" for node in nodes(share(fractions, outer={"g"}))) == 1
+    products = [read(text) for text in ("g * (a * (b * x))", "g * ((x * w) * a)", "g * ((a * x) * (b * w))")]
+    assert sum(node.op == "mul" for node in nodes(products)) == 10
+    assert sum(node.op == "mul" for node in nodes(share(products, outer={"g"}))) == 5
+
+
+@pytest.mark.parametrize("text", ["where(x > w * x, w * x, 0)", "abs(x - w) * (x - w)", "exp(-((x - w) * s * s))"])
+def test_sharing_leaves_what_conditions_and_functions_are_given(text):
+    """A comparison must see the very number that it saw in the forward pass."""
+    expr = read(text)
+    given_ = {arg for node in expr.nodes() if node.op in ("gt", "abs", "exp") for arg in node.args}
+    assert given_ <= set(nodes(share([expr, read("w * x + s * s")], outer={"g"})))
+
+
+def error_of_sharing(plain, shared, x, w):
+    """The largest difference over the largest number on the way, at points where nothing on the way is huge."""
+    env = {"x": x, "w": w, "g": torch.full_like(x, 0.7)}
+    way = [
+        torch.as_tensor(evaluate(n, env, torch_library(x.dtype))).double().expand(x.shape).abs() for n in nodes(plain)
+    ]
+    sizes = torch.stack(way).amax(0)
+    fair = sizes < 1e6
+    values = [[evaluate(e, env, torch_library(x.dtype)) for e in exprs] for exprs in (plain, shared)]
+    errors = [
+        torch.as_tensor(a - b).expand(x.shape)[fair].abs() / sizes[fair].clamp(min=1)
+        for a, b in zip(*values, strict=True)
+    ]
+    return max((e.max().item() for e in errors if e.numel()), default=0.0)
+
+
+@given(strategies.exprs(ops=SMOOTH), st.integers(0, 2**31))
+def test_shared_gradients_are_the_gradients(expr, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, w = torch.rand(2, 40, generator=generator, dtype=torch.float64) + 0.3
+    plain = [times(var("g"), differentiate(expr, name)) for name in ("x", "w")]
+    assert error_of_sharing(plain, share(plain, outer={"g"}), x, w) < 1e-8
+
+
+def test_a_wrong_sharing_is_seen():
+    x, w = torch.rand(2, 40, dtype=torch.float64) + 0.3
+    assert error_of_sharing([read("g * x * x")], [read("g * x * w")], x, w) > 1e-3

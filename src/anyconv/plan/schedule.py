@@ -193,8 +193,8 @@ def _chunk(work: Work, bytes_per_pixel: int, room: int, *, rows_only: bool) -> I
         return math.prod((c - 1) * s + d * (k - 1) + 1 for c, s, k, d in spans)
 
     while window() * bytes_per_pixel > room and max(chunk) > 1:
-        axis = max(range(len(chunk)), key=lambda a: chunk[a])
-        if rows_only and len(chunk) > 1 and axis == len(chunk) - 1 and max(chunk[:-1]) > 1:
-            axis = max(range(len(chunk) - 1), key=lambda a: chunk[a])  # rows stay whole: what lies between them is lost
+        # rows lie together in memory; a short row costs more than what neighboring chunks both read
+        weights = [1] * (len(chunk) - 1) + [0 if rows_only and max(chunk[:-1], default=1) > 1 else 0.25]
+        axis = max(range(len(chunk)), key=lambda a: (chunk[a] - 1) * weights[a])
         chunk[axis] = math.ceil(chunk[axis] / 2)
     return tuple(chunk)

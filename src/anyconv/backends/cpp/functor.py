@@ -12,11 +12,12 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from ...expr import Expr, differentiate, simplify
+from ...expr import Expr, differentiate, share, simplify
 from ...expr.differentiate import times
 from ...expr.expr import apply, const, var
 from ...expr.simplify import substitute
 from ...expr.verify import kind
+from ...plan.schedule import cost
 from ...reductions import Reduction
 from .spell import as_number, fused
 
@@ -99,11 +100,12 @@ def _backward(
 ) -> tuple[tuple[Expr, ...], dict[str, Expr]]:
     outer = {GRADIENT} | {str(v.value) for v in names.values()}
     adjoint = _weighed(simplify(substitute(r.exprs["adjoint"][0], {**names, "v": value})), outer)
+    names_ = (pixel, *operands)
+    slopes = [differentiate(value, USER + n) if kind(value) == "real" else const(0.0) for n in names_]
+    plain = [times(adjoint, slope) for slope in slopes]
+    shared = min((plain, share(plain, outer)), key=lambda exprs: cost(*exprs))
     found: dict[Expr, Expr] = {}
-    gradients = {}
-    for name in (pixel, *operands):
-        slope = differentiate(value, USER + name) if kind(value) == "real" else const(0.0)
-        gradients[name] = fused(simplify(_hoist(times(adjoint, slope), outer, found)))
+    gradients = {n: fused(simplify(_hoist(expr, outer, found))) for n, expr in zip(names_, shared, strict=True)}
     return tuple(fused(simplify(expr)) for expr in found), gradients
 
 

@@ -81,9 +81,8 @@ def _forward(
     how = schedule.forward(work, this_machine(), threads)
     y = _like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
     state = None
-    if saves and kernel.source.functor.saved:  # each part in the memory format of y
-        state = _like(x, (len(kernel.source.functor.saved) * work.batch, *y.shape[1:]), _compute(x.dtype))
-        state = state.unflatten(0, (-1, work.batch))  # type: ignore[no-untyped-call]
+    if saves and kernel.source.functor.saved:
+        state = _state(len(kernel.source.functor.saved), y, filters_last=how.lanes == "channels")
     fields = _Fields(threads, work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
     fields.numbers(how.lanes == "sites", how.parts, state is not None, 0 if state is None else state.stride(0))
@@ -197,6 +196,14 @@ def _like(x: Tensor, shape: Ints, dtype: torch.dtype) -> Tensor:
     wanted = formats.get(x.dim())
     last = wanted is not None and not x.is_contiguous() and x.is_contiguous(memory_format=wanted)
     return torch.empty(shape, dtype=dtype, memory_format=wanted if last else torch.contiguous_format)
+
+
+def _state(parts: int, y: Tensor, *, filters_last: bool) -> Tensor:
+    """The saved parts ``[part, n, o, *sites]``; filters last, where lanes are, spare two transpositions."""
+    n, o, *sites = y.shape
+    if not filters_last:
+        return y.new_empty((parts, n, o, *sites), dtype=_compute(y.dtype))
+    return y.new_empty((parts, n, *sites, o), dtype=_compute(y.dtype)).movedim(-1, 2)
 
 
 def _threads() -> int:

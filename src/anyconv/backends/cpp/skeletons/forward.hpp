@@ -107,7 +107,7 @@ template <int PARTS> struct FiltersForward : Work {
     }
     i64 bytes() const {
         i64 reals = window_size + stage_size * OUTPUTS + S * Functor::VECTORS * PARTS * V;
-        return reals * i64(sizeof(R)) + (3 * packed.field + 2 * sites_size) * i64(sizeof(i64)) + 256;
+        return reals * i64(sizeof(R)) + (3 * packed.field + 3 * sites_size) * i64(sizeof(i64)) + 256;
     }
 
     void task(i64 n, i64 g, i64 chunk, Range filters, const Scratch& scratch) const {
@@ -117,30 +117,36 @@ template <int PARTS> struct FiltersForward : Work {
         R* stage = x + window_size;
         R* states = stage + stage_size * OUTPUTS;
         i64* table = (i64*)(states + S * Functor::VECTORS * PARTS * V);
-        i64 *at = table + 3 * packed.field, *y_at = at + sites_size;
+        i64 *at = table + 3 * packed.field;
+        const Outputs outputs{stage, at + sites_size, at + 2 * sites_size};
         gather<T>(geo, call.x, n, g * call.channels, call.channels, window, x, call.channels);
         geo.uniform(sites, [&](const Box& part, const Box& taps) {
             Field field = seen(taps, window, table);
             i64 count = 0;
-            const i64* ys = call.y.stride;
+            const i64 *ys = call.y.stride, *ss = call.state.stride;
             part.each([&](i64 d, i64 h, i64 w) {
                 at[count] = pixel_of(window, d * geo.axis[0].stride - window.axis[0].first,
                                      h * geo.axis[1].stride - window.axis[1].first,
                                      w * geo.axis[2].stride - window.axis[2].first);
-                y_at[count++] = d * ys[2] + h * ys[3] + w * ys[4];
+                outputs.y_at[count] = d * ys[2] + h * ys[3] + w * ys[4];
+                outputs.state_at[count++] = d * ss[2] + h * ss[3] + w * ss[4];
             });
             i64 o = filters.first;
             for (; o + (Functor::VECTORS - 1) * V < filters.last; o += Functor::VECTORS * V)
-                filters_at<Functor::VECTORS>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+                filters_at<Functor::VECTORS>(n, g, o, filters.last, field, x, at, count, outputs, states);
             if constexpr (Functor::VECTORS > 2)
                 for (; o + V < filters.last; o += 2 * V)
-                    filters_at<2>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+                    filters_at<2>(n, g, o, filters.last, field, x, at, count, outputs, states);
             for (; o < filters.last; o += V)
-                filters_at<1>(n, g, o, filters.last, field, x, at, y_at, count, stage, states);
+                filters_at<1>(n, g, o, filters.last, field, x, at, count, outputs, states);
         });
     }
 
 private:
+    struct Outputs {  // of a chunk: values, and where those of each site go
+        R* stage;
+        i64 *y_at, *state_at;
+    };
     i64 pixel_of(const Box& window, i64 d, i64 h, i64 w) const {
         return ((d * window.axis[1].size() + h) * window.axis[2].size() + w) * call.channels;
     }
@@ -155,8 +161,9 @@ private:
         return field;
     }
     template <int W>
-    void filters_at(i64 n, i64 g, i64 o, i64 last, const Field& field, const R* x, const i64* at, const i64* y_at,
-                    i64 count, R* stage, R* states) const {
+    void filters_at(i64 n, i64 g, i64 o, i64 last, const Field& field, const R* x, const i64* at, i64 count,
+                    const Outputs& outputs, R* states) const {
+        R* const stage = outputs.stage;
         F counts[S];
         for (F& many : counts) many = splat<F>(R(field.count));
         for (i64 i = 0; i < count; i += S) {
@@ -171,11 +178,11 @@ private:
         R bias[W * V];
         if (call.bias.data)
             for (i64 i = 0; i < W * V; ++i) bias[i] = widen(*call.bias.at<T>(filter + least(i, lanes - 1), 0));
-        separate(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], y_at, call.bias.data ? bias : nullptr);
+        separate(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], outputs.y_at, call.bias.data ? bias : nullptr);
         if (PARTS == Functor::PARTS && call.saves)
             for (int q = 0; q < Functor::SAVES; ++q)
                 separate(stage + (1 + q) * stage_size, W * V, count, lanes,
-                         call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], y_at, (const R*)nullptr);
+                         call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], outputs.state_at, (const R*)nullptr);
     }
 };
 

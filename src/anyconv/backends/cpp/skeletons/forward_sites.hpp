@@ -96,26 +96,29 @@ private:
             for (int q = 0; q < OUTPUTS; ++q) to[q] = m.stage + q * FILTERS * row_size + v * V;
             finish<VECTORS, FILTERS, PARTS>(m.states, counts, to, V, row_size);
         }
-        const i64* s = call.y.stride;
-        i64 site = (sites.axis[0].first + d) * s[2] + sites.axis[1].first * s[3] + sites.axis[2].first * s[4];
+        auto first = [&](const Strided& to) {  // site of this run
+            const i64* s = to.stride;
+            return (sites.axis[0].first + d) * s[2] + sites.axis[1].first * s[3] + sites.axis[2].first * s[4];
+        };
         for (int j = 0; j < FILTERS; ++j) {
             i64 filter = g * call.filters + o + j;
             const R* row = m.stage + j * row_size;
-            put<T>(row, sites, planes, call.y.at<T>(n, filter) + site, &call.bias, filter);
+            put<T>(row, sites, planes, call.y.at<T>(n, filter) + first(call.y), call.y.stride, &call.bias, filter);
             if (PARTS == Functor::PARTS && call.saves)
                 for (int q = 0; q < Functor::SAVES; ++q)
                     put<R>(row + (1 + q) * FILTERS * row_size, sites, planes,
-                           call.state.at<R>(n, filter) + q * call.state_part + site, nullptr, 0);
+                           call.state.at<R>(n, filter) + q * call.state_part + first(call.state), call.state.stride, nullptr, 0);
         }
     }
     template <class To>
-    void put(const R* row, const Box& sites, const Planes& planes, To* to, const Strided* bias, i64 filter) const {
+    void put(const R* row, const Box& sites, const Planes& planes, To* to, const i64* stride, const Strided* bias,
+             i64 filter) const {
         bool adds = bias && bias->data;
         R b = adds ? widen(*bias->at<T>(filter, 0)) : R(0);
         for (i64 h = 0; h < sites.axis[1].size(); ++h) {
             const R* line = row + planes.lattice(0, h, 0);
-            To* at = to + h * call.y.stride[3];
-            const i64 step = call.y.stride[4], width = sites.axis[2].size();
+            To* at = to + h * stride[3];
+            const i64 step = stride[4], width = sites.axis[2].size();
             if (adds) for (i64 w = 0; w < width; ++w) at[w * step] = Narrow<To>::of(line[w] + b);
             else emit(line, width, at, step);
         }
