@@ -9,12 +9,18 @@ All cells take hours, most of them the compiler's of the others; what is measure
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -25,6 +31,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from anyconv import Formula
 from anyconv.backends.cpp.limit import limit
 
 from .cases import FORMULAS, LAYERS, Layer, tensors
@@ -68,21 +75,25 @@ def disagreement(formula_name: str, layer: Layer, way: Way) -> float:
     return worst
 
 
+def check(formula_name: str, layer_name: str, name: str) -> dict[str, Any]:
+    """What is wrong with a way, on a small image of the layer; nothing if it is right."""
+    layer = LAYERS[layer_name]
+    small = replace(layer, batch=1, size=tuple(min(n, 20) for n in layer.size))
+    try:
+        error = disagreement(formula_name, small, WAYS[name](FORMULAS[formula_name], small))
+    except Exception as failure:
+        return _failure(failure)
+    return {} if error <= 1 else {"wrong": error}
+
+
 def cell(formula_name: str, layer_name: str, ways: list[str]) -> dict[str, Any]:
-    """Everything about one formula on one layer, in this process."""
+    """Everything about one formula on one layer, in this process; the checks are another's, until time is taken."""
     formula, layer = FORMULAS[formula_name], LAYERS[layer_name]
-    tensors_ = tensors(formula, layer)
-    found: dict[str, Any] = {}
-    ready: dict[str, Way] = {}
-    for name in ways:
-        try:
-            found[name], way = first_call(formula_name, layer, name, tensors_)
-        except Exception as error:
-            found[name], way = {"failed": f"{type(error).__name__}: {str(error)[:200]}"}, None
-        if way is not None:
-            ready[name] = way
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        checks = {n: pool.submit(check, formula_name, layer_name, n) for n in ways if n != YARDSTICK}
+        found, ready = first_steps(formula, layer, ways, lambda name: checks[name].result() if name in checks else {})
     for pass_ in ("forward", "step"):
-        for name, seconds in in_turns(ready, tensors_, pass_).items():
+        for name, seconds in in_turns(ready, tensors(formula, layer), pass_).items():
             found[name][pass_] = seconds
     bound, threads = limit(formula, "float32"), torch.get_num_threads()
     found["limit"] = {
@@ -92,21 +103,32 @@ def cell(formula_name: str, layer_name: str, ways: list[str]) -> dict[str, Any]:
     return found
 
 
-def first_call(
-    formula: str, layer: Layer, name: str, given: tuple[Tensor, tuple[Tensor, ...]]
-) -> tuple[dict[str, Any], Way | None]:
-    """Check a way on a small image, then time its first step on the layer, and see how much memory the second takes."""
-    if name != YARDSTICK:
-        small = replace(layer, batch=1, size=tuple(min(n, 20) for n in layer.size))
-        error = disagreement(formula, small, WAYS[name](FORMULAS[formula], small))
-        if not error <= 1:
-            return {"wrong": error}, None
-    torch.compiler.reset()
-    way = WAYS[name](FORMULAS[formula], layer)
-    start = time.perf_counter()
-    step(way, *given)
-    first = time.perf_counter() - start
-    return {"first": first, "peak": peak_of(lambda: step(way, *given))}, way
+def first_steps(
+    formula: Formula, layer: Layer, names: list[str], verdict: Callable[[str], dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Way]]:
+    """How long the first step of each way takes, with whatever is compiled for it, and how much memory the second.
+
+    The ways that are right, and ran, are ready to be timed; of the others only what is wrong is kept.
+    """
+    found, ready, given = {}, {}, tensors(formula, layer)
+    for name in names:
+        way = WAYS[name](formula, layer)
+        try:
+            start = time.perf_counter()
+            step(way, *given)
+            first = time.perf_counter() - start
+            found[name] = {"first": first, "peak": peak_of(functools.partial(step, way, *given))}
+        except Exception as failure:
+            found[name] = _failure(failure)
+        if wrong := verdict(name):
+            found[name] = wrong
+        elif "failed" not in found[name]:
+            ready[name] = way
+    return found, ready
+
+
+def _failure(failure: Exception) -> dict[str, Any]:
+    return {"failed": f"{type(failure).__name__}: {str(failure)[:200]}"}
 
 
 def in_turns(ways: dict[str, Way], given: tuple[Tensor, tuple[Tensor, ...]], pass_: str) -> dict[str, float]:
@@ -132,12 +154,14 @@ def _time(way: Way, x: Tensor, params: tuple[Tensor, ...], pass_: str) -> float:
 
 
 def run_cell(formula: str, layer: str, ways: list[str]) -> dict[str, Any]:
-    """A cell in a process of its own."""
+    """A cell in a process of its own, with empty caches."""
     command = [sys.executable, "-m", "benchmarks.cpu", "--cell", json.dumps([formula, layer, ways])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"more than {CELL_TIMEOUT} s"}
+    with tempfile.TemporaryDirectory() as cold:  # no one finds what an earlier run has compiled
+        env = os.environ | {"ANYCONV_CACHE_DIR": f"{cold}/anyconv", "TORCHINDUCTOR_CACHE_DIR": f"{cold}/inductor"}
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT, check=False, env=env)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"more than {CELL_TIMEOUT} s"}
     if done.returncode != 0:
         return {"failed": done.stderr[-500:]}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

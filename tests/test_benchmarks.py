@@ -61,9 +61,23 @@ def test_a_wrong_way_is_not_timed(monkeypatch):
     right = ours(FORMULAS["-|x-w|"], LAYER)
     assert cpu.disagreement("-|x-w|", LAYER, lambda *tensors: right(*tensors) * 1.001) > 1
     monkeypatch.setitem(cpu.WAYS, "anyconv", lambda formula, layer: lambda *tensors: right(*tensors) * 1.001)
-    found, way = cpu.first_call("-|x-w|", LAYER, "anyconv", cpu.tensors(FORMULAS["-|x-w|"], LAYER))
-    assert set(found) == {"wrong"}
-    assert way is None
+    monkeypatch.setitem(cpu.LAYERS, "small", LAYER)
+    verdict = cpu.check("-|x-w|", "small", "anyconv")
+    assert set(verdict) == {"wrong"}
+    found, ready = cpu.first_steps(FORMULAS["-|x-w|"], LAYER, ["anyconv"], lambda name: verdict)
+    assert found == {"anyconv": verdict}
+    assert ready == {}
+
+
+def test_a_way_that_fails_says_why(monkeypatch):
+    def fails(*tensors):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setitem(cpu.WAYS, "anyconv", lambda formula, layer: fails)
+    found, ready = cpu.first_steps(FORMULAS["-|x-w|"], LAYER, ["anyconv", "nn.ConvNd"], lambda name: {})
+    assert found["anyconv"] == {"failed": "RuntimeError: no memory"}
+    assert set(ready) == {"nn.ConvNd"}
+    assert found["nn.ConvNd"]["first"] > 0
 
 
 def test_no_ratio_without_both_numbers():

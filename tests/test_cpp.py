@@ -50,6 +50,30 @@ def test_what_an_output_alone_decides_is_computed_once_for_it():
         assert "/" not in str(made("x + w", reduce).gradients["x"])
 
 
+def test_a_product_in_a_sum_is_one_operation():
+    assert str(made("w * x + 0.5", "max").step[0]) == "maximum(state_m, fma(user_w, user_x, 0.5))"
+    assert str(made("tanh(w * x - 0.5)", "sum").gradients["w"]).startswith("t0 = tanh(fma(user_w, user_x, -0.5))")
+
+
+def test_a_difference_of_products_in_a_value_is_rounded_as_written():
+    """It is zero where both are equal, and its root a number."""
+    assert "fma" not in str(made("sqrt(x * x - w * w)", "sum").step[0])
+    assert "fma" not in str(
+        made("(x * w) * (x * w + 1)", "sum").step[0]
+    )  # a product that is used twice is there already
+
+
+def test_a_maximum_is_compared_with_the_value_that_was_folded():
+    f = made("w * x + 0.5", "max")
+    assert "fma(user_w, user_x, 0.5) == c0" in str(f.gradients["x"])
+    y, x = torch.nn.Parameter(torch.full((1, 1, 1), 0.1)), torch.full((1, 1, 5), 0.3, requires_grad=True)
+    formula = Formula(lambda x, w: w * x + 0.7, "max")
+    anyconv.conv1d(x, (y,), formula, backend="cpp").sum().backward()
+    torch.testing.assert_close(
+        x.grad, torch.full_like(x, 0.1)
+    )  # a value that missed its own maximum would give nothing
+
+
 def test_names_that_mean_something_in_cpp():
     assert names(["x", "exp", "class", "F", "t"]) == {"x": "x", "exp": "exp_", "class": "class_", "F": "F_", "t": "t"}
     found = names(["größe", "_a", "b__c"])
@@ -119,7 +143,7 @@ def test_what_depends_on_the_pixel_alone_is_shared():
     assert (cost(spline, of="x"), cost(spline, of="a")) == (2 + 13 + 22, 0)
     alone = tile(cost=60, parts=1, operands=8, machine=AVX512)
     assert (alone.filters, alone.vectors) == (1, 2)
-    assert tile(cost=60, parts=1, operands=8, machine=AVX512, shared=49) == Tile(1, 4, 4, 1)
+    assert tile(cost=60, parts=1, operands=8, machine=AVX512, shared=49) == Tile(4, 4, 4, 1)
     assert tile(cost=60, parts=1, operands=8, machine=AVX512, shared=24) == alone
 
 

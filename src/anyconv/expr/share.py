@@ -121,8 +121,12 @@ class _Writer:
         size, total = abs(coefficient), None
         for factor in factors:
             total = factor if total is None else apply("mul", total, factor)
-        if total is None or size != 1:
-            total = const(size) if total is None else apply("mul", const(size), total)
+        if total is None:
+            total = const(size)
+        elif size == 2:
+            total = apply("add", total, total)
+        elif size != 1:
+            total = apply("mul", const(size), total)
         for atom in below:
             total = apply("div", total, atom.denominator)
         return apply("neg", total) if coefficient < 0 else total

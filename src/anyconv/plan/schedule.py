@@ -77,9 +77,9 @@ def tile(*, cost: int, parts: int, operands: int, machine: Machine, shared: int 
         room = min(room, 2)
     # a pixel of a site is spread over a vector by an instruction that competes with the map's; a row of operands is not
     vectors, sites = next((v, s) for v, s in ((4, 4), (2, 4), (2, 2), (1, 2), (1, 1)) if v * s <= max(1, room))
-    spills = shared > 3 * operands and cost <= HUGE  # to keep operands and sums in memory costs three instructions each
+    spills = shared > 3 * operands and cost <= HUGE  # operands and sums that stay in memory are cheap beside it
     if spills:
-        vectors, sites = 4, 1
+        vectors, sites = 4, 4
     # backward each filter of a tile needs its operands and their sums
     room = machine.registers // 2 + 2
 

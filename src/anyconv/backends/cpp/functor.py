@@ -19,7 +19,7 @@ from ...expr.simplify import substitute
 from ...expr.verify import kind
 from ...plan.schedule import cost
 from ...reductions import Reduction
-from .spell import as_number, fused
+from .spell import as_number, contracted, fused
 
 GRADIENT, COUNT = "g", "count"  # the gradient of an output, the number of values in its field
 USER = "user_"  # in front of the names of the pixel and the operands, which may be any; none of ours begins with it
@@ -75,7 +75,7 @@ def functor(expr: Expr, pixel: str, operands: tuple[str, ...], reduction: Reduct
         result_parts=sum(p in first for p in parts),
         saved=tuple(p for p in parts if p in r.saved),
         identity=tuple(identity[p] for p in parts),
-        step=tuple(fused(substitute(steps[p], {**names, "v": value})) for p in parts),
+        step=tuple(fused(e) for e in contracted([substitute(steps[p], {**names, "v": value}) for p in parts], value)),
         result=fused(substitute(r.exprs["result"][0], names)),
         contexts=contexts,
         gradients=gradients,
@@ -105,7 +105,8 @@ def _backward(
     plain = [times(adjoint, slope) for slope in slopes]
     shared = min((plain, share(plain, outer)), key=lambda exprs: cost(*exprs))
     found: dict[Expr, Expr] = {}
-    gradients = {n: fused(simplify(_hoist(expr, outer, found))) for n, expr in zip(names_, shared, strict=True)}
+    hoisted = [simplify(_hoist(expr, outer, found)) for expr in shared]
+    gradients = dict(zip(names_, map(fused, contracted(hoisted, value)), strict=True))
     return tuple(fused(simplify(expr)) for expr in found), gradients
 
 

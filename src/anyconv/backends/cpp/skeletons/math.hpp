@@ -19,9 +19,10 @@ INLINE f32v clamp_to(f32v x, float low, float high) { return lesser(splat(high),
 constexpr float INF = __builtin_inff(), NOT_A_NUMBER = __builtin_nanf("");
 
 // exponentials: x = n ln 2 + r; e^r = 1 + r + r^2 P(r)
+constexpr float MAGIC = 0x1.8p23f;  // MAGIC + n holds n in its lowest bits
 struct Reduced { f32v n, r; };
 INLINE Reduced by_ln2(f32v x) {
-    f32v n = round_small(x * 1.44269504f);
+    f32v n = fma(x, splat(1.44269504f), splat(MAGIC)) - MAGIC;
     return {n, fma(n, splat(-1.42860677e-06f), fma(n, splat(-0.693145752f), x))};
 }
 INLINE f32v expm1_reduced(f32v r) {
@@ -96,7 +97,7 @@ INLINE f32v log1p(f32v x) {  // what 1 + x loses goes back into f
 }
 
 // circular functions: x = n pi + r, or n pi/2 + r, in three parts; huge arguments, one lane at a time, in double
-constexpr float HUGE = 0x1p17f, MAGIC = 0x1.8p23f;  // MAGIC + n keeps the parity of n in its lowest bit
+constexpr float HUGE = 0x1p17f;
 NOINLINE static f32v huge_sin(f32v x) { return lanes(x, [](float a) { return __builtin_sin(double(a)); }); }
 NOINLINE static f32v huge_cos(f32v x) { return lanes(x, [](float a) { return __builtin_cos(double(a)); }); }
 NOINLINE static f32v huge_tan(f32v x) { return lanes(x, [](float a) { return __builtin_tan(double(a)); }); }

@@ -30,8 +30,9 @@ template <class F> INLINE F reciprocal(F x) { return Real<F>(1) / x; }
 template <class F> INLINE F rsqrt(F x) { return Real<F>(1) / sqrt(x); }
 #if defined(__AVX512F__) && !defined(__clang__)
 INLINE f32v rsqrt(f32v x) {  // 14 bits and a step of Newton's; 0, infinity and NaN are right at once
-    f32v y = __builtin_ia32_rsqrt14ps512_mask(x, x, (unsigned short)-1), off = fma(-(x * y), y, splat<f32v>(1.0f));
-    return select<f32v>(off == off, fma(y * 0.5f, off, y), y);
+    f32v y = __builtin_ia32_rsqrt14ps512_mask(x, x, (unsigned short)-1), half = real(bits(y) - 0x00800000);
+    f32v off = fma(-(x * y), half, splat<f32v>(0.5f));
+    return select<f32v>(off == off, fma(y, off, y), y);
 }
 #endif
 template <class F> INLINE F frac(F x) { return x - trunc(x); }
@@ -77,7 +78,7 @@ template <class F> INLINE F sinc(F x) {
 }
 
 // activations
-template <class F> INLINE F relu(F x) { return select<F>(x != x, x, select<F>(x > F{}, x, F{})); }
+template <class F> INLINE F relu(F x) { return greater(F{}, x); }  // x where it is -0 or NaN
 template <class F> INLINE F leaky_relu(F x, F slope) { return select<F>(x > F{}, x, x * slope); }
 template <class F> INLINE F logsigmoid(F x) { return minimum(x, F{}) - log1p(exp(-abs(x))); }
 template <class F> INLINE F softplus(F x, F beta, F threshold) {
