@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .expr import Expr, const
+from .differentiate import ZERO
+from .expr import Expr
 from .verify import kind
 
-ZERO = const(0.0)
 _OPEN = {"add", "sub", "mul", "neg", "div", "where"}
 
 

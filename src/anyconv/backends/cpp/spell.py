@@ -109,10 +109,9 @@ class Speller:
 
     def _sum(self, name: str, root: Expr, *, plainly: bool = False) -> str:
         if root.op == "where" and root not in self._text and const(0.0) in root.args[1:]:  # a masked instruction
-            condition, *branches = (self._inline(arg) for arg in root.args)
-            for i, branch in enumerate(root.args[1:]):
-                branches[i] = name if branch is const(0.0) else self._sum(name, branch, plainly=plainly)
-            return f"where({', '.join([condition, *branches])})"
+            condition, *branches = root.args
+            sums = [name if b is const(0.0) else self._sum(name, b, plainly=plainly) for b in branches]
+            return f"where({self._inline(condition)}, {', '.join(sums)})"
         negative, term = (True, root.args[0]) if root.op == "neg" else (False, root)
         if term.op == "mul" and term not in self._text:
             a, b = (self._inline(arg) for arg in term.args)
