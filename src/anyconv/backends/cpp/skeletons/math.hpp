@@ -105,7 +105,8 @@ INLINE f32v turned(f32v y, f32v counted) { return real(bits(y) ^ (bits(counted) 
 INLINE f32v sin_of_rest(f32v x, f32v n) {  // sin(x - n pi)
     static constexpr float P[] = {-0.166666597f, 0.00833307113f, -0.000198099544f, 2.60649563e-06f};
     f32v r = fma(n, splat(-1.50995790e-07f), fma(n, splat(-3.14159250f), x)), z = r * r;
-    return r + fma(z * r, polynomial(z, P), n * -1.07806051e-14f);
+    r = fma(n, splat(-1.07806051e-14f), r);  // z can do without
+    return fma(z * polynomial(z, P), r, r);
 }
 INLINE f32v sin(f32v x) {
     f32v a = abs(x);
