@@ -30,12 +30,12 @@ CALL = """
 """
 
 
-def run(cache, code="", **environment):
+def run(cache, code="", arguments=(), **environment):
     """Run the call above, then more code, in a process of its own; what it printed and warned of."""
     env = {**os.environ, "ANYCONV_CACHE_DIR": str(cache), **{k: str(v) for k, v in environment.items()}}
     program = textwrap.dedent(CALL) + textwrap.dedent(code)
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False, timeout=300
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=env, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("right\n")
@@ -74,8 +74,47 @@ def test_verbose_names_the_source(cache):
     done = run(cache, ANYCONV_VERBOSE=1)
     (line,) = done.stderr.splitlines()
     path = line.split(": ")[2].split(",")[0]
-    assert line.startswith("anyconv: y = sum(exp(-(x - w) ** 2) + 0.125) in float32: ")
+    assert line.startswith("anyconv: y = sum(exp(-(x - w) ** 2) + 0.125), forward in float32: ")
     assert Path(path).read_text().startswith("// y = sum(exp(-(x - w) ** 2) + 0.125)\n")
+
+
+def test_training_builds_both_passes_side_by_side(tmp_path):
+    """Each compiler waits for the other; one after the other they would wait in vain, and fail."""
+    pair = tmp_path / "c++"
+    pair.write_text(f"""#!/bin/sh
+        [ "$1" = --version ] && exec g++ --version
+        touch "{tmp_path}/on-$$"
+        for i in $(seq 200); do [ $(ls "{tmp_path}" | grep -c on-) = 2 ] && exec g++ "$@"; sleep 0.05; done
+        exit 1""")
+    pair.chmod(0o755)
+    done = run(tmp_path / "cache", """
+        os.environ["ANYCONV_CXX"] = sys.argv[1]
+        v, u = x.clone().requires_grad_(), w.clone().requires_grad_()
+        def train(backend):
+            y = anyconv.conv2d(v, u, lambda x, w: torch.tanh(x * w) + 0.25, backend=backend)
+            return torch.autograd.grad(y.sum(), (v, u))
+        torch.testing.assert_close(train("cpp"), train("reference"))
+        """, arguments=(str(pair),))  # fmt: skip
+    assert done.stderr == ""
+    assert len(entries(tmp_path / "cache")) == 3
+
+
+def test_a_pass_that_cannot_be_built(tmp_path):
+    """Inference needs one pass; training falls back as a whole when the other fails."""
+    half = tmp_path / "c++"
+    half.write_text("""#!/bin/sh
+        for file in "$@"; do case $file in *kernel.cpp) grep -q backward_entry "$file" && exit 1;; esac; done
+        exec g++ "$@\"""")
+    half.chmod(0o755)
+    done = run(tmp_path / "cache", """
+        assert torch.equal(call("cpp"), call())
+        w.requires_grad_()
+        (found,) = torch.autograd.grad(call().sum(), w)
+        (want,) = torch.autograd.grad(call("reference").sum(), w)
+        assert torch.equal(found, want)
+        """, ANYCONV_CXX=half)  # fmt: skip
+    assert done.stderr.count("UserWarning") == 1
+    assert "The reference backend computes instead" in done.stderr
 
 
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])

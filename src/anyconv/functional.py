@@ -148,7 +148,8 @@ def _generated(
 ) -> Tensor:
     check_padding(x, problem.geometry)
     if plan.backend == "cpp" and x.numel() > 0 and problem.out_channels > 0:
-        kernel = kernel_of(problem, required=required)
+        trains = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, bias, *params.values()))
+        kernel = kernel_of(problem, trains=trains, required=required)
         if kernel is not None:
             return launch.convolve(x, params, bias, problem, kernel)
     x, geometry = pad(x, problem.geometry)

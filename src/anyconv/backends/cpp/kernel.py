@@ -1,6 +1,8 @@
-"""Kernel: a library that is loaded, and how it comes to be: from memory, from the cache, or by a build.
+"""Kernel: libraries that are loaded, and how they come to be: from memory, from the cache, or by a build.
 
-A formula whose build fails is computed by the reference backend, after one warning; this process does not try again.
+Each pass is a library, so that inference waits for the forward pass alone, and where both are wanted two compilers work
+side by side. A formula whose build fails is computed by the reference backend, after one warning; this process does not
+try again.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ... import store
@@ -21,26 +23,29 @@ from ...errors import BackendError
 from ...plan import Problem
 from ...plan.machine import this_machine
 from .build import BuildError, build, compiler, flags
-from .render import Source, render, skeletons
+from .render import PASSES, Source, render, skeletons
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Kernel:
-    """A loaded library: its source, where it lies, and its functions, each of one pointer to a call."""
+    """What a formula became: its source, and a function for each pass, of one pointer to a call.
+
+    Args:
+        backward: None where no gradient will be asked for.
+    """
 
     source: Source
-    path: Path
     forward: Any
     backward: Any
 
 
 _lock = threading.Lock()
-_loaded: dict[Source, Kernel | BuildError] = {}
+_loaded: dict[Source, Any] = {}  # functions, or the BuildError that stood in the way
 _building: dict[Source, threading.Lock] = {}
 
 
-def load(source: Source) -> Kernel:
-    """The kernel of a source; the first call of any process builds it, one call at a time.
+def load(source: Source) -> Any:
+    """The function of a source of one pass; the first call of any process builds it, one call at a time.
 
     Raises:
         BuildError: there is no compiler, or it failed.
@@ -58,19 +63,33 @@ def load(source: Source) -> Kernel:
     return found
 
 
-def kernel_of(problem: Problem, *, required: bool) -> Kernel | None:
+def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | None:
     """The kernel of a problem; where none can be built, None after one warning.
+
+    Args:
+        trains: gradients will be asked for.
+        required: no other backend will do.
 
     Raises:
         BackendError: it cannot be built, and is ``required``.
     """
+    machine = this_machine()
+    sources = [render(problem.formula, problem.dtype, machine, (name,)) for name in PASSES[: 1 + trains]]
     try:
-        return load(render(problem.formula, problem.dtype, this_machine()))
+        forward, *backward = _side_by_side(sources)
     except BuildError as error:
         if required:
             raise BackendError(f"the cpp backend has no kernel for {problem.formula}: {error}") from error
         _warn(str(error))
         return None
+    return Kernel(sources[0], forward, backward[0] if trains else None)
+
+
+def _side_by_side(sources: list[Source]) -> list[Any]:
+    if all(source in _loaded for source in sources):
+        return [load(source) for source in sources]
+    with ThreadPoolExecutor(len(sources)) as pool:
+        return list(pool.map(load, sources))
 
 
 @functools.cache
@@ -80,19 +99,17 @@ def _warn(why: str) -> None:
     )
 
 
-def _make(source: Source) -> Kernel | BuildError:
+def _make(source: Source) -> Any:
     try:
-        path, library = open_library(source)
+        function = getattr(open_library(source), f"anyconv_{source.passes[0]}")
     except BuildError as error:
         return error
-    functions = [getattr(library, f"anyconv_{name}") for name in ("forward", "backward")]
-    for function in functions:
-        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
-    return Kernel(source, path, *functions)
+    function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
+    return function
 
 
-def open_library(source: Source) -> tuple[Path, ctypes.CDLL]:
-    """The library of a source, from the cache or built, and where it lies.
+def open_library(source: Source) -> ctypes.CDLL:
+    """The library of a source, from the cache or built.
 
     Raises:
         BuildError: there is no compiler, or it failed.
@@ -107,8 +124,8 @@ def open_library(source: Source) -> tuple[Path, ctypes.CDLL]:
     if os.environ.get("ANYCONV_VERBOSE", "0") not in ("", "0"):
         took = time.perf_counter() - start
         text = path.with_name("kernel.cpp")
-        print(f"anyconv: {source.formula} in {source.dtype}: {text}, ready in {took:.2f} s", file=sys.stderr)
-    return path, library
+        print(f"anyconv: {source.title}: {text}, ready in {took:.2f} s", file=sys.stderr)
+    return library
 
 
 def _reset_after_fork() -> None:

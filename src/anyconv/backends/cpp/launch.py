@@ -30,18 +30,15 @@ _forked = False
 
 def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, kernel: Kernel) -> Tensor:
     """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``params`` and ``bias``."""
-    tensors = (x, *params.values())
-    saves = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*tensors, bias))
     # through the autograd function in any case: it refuses forward-mode derivatives and transforms aloud
-    y: Tensor = _Cpp.apply(kernel, problem, saves, bias, *tensors)  # type: ignore[no-untyped-call]
+    y: Tensor = _Cpp.apply(kernel, problem, bias, x, *params.values())  # type: ignore[no-untyped-call]
     return y
 
 
 class _Cpp(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, kernel: Kernel, problem: Problem, saves: bool, bias: Tensor | None, *tensors: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, kernel: Kernel, problem: Problem, bias: Tensor | None, *tensors: Tensor) -> Tensor:
+        saves = kernel.backward is not None
         y, state = _forward(kernel, problem, tensors, bias, saves=saves)
         ctx.kernel, ctx.problem = kernel, problem
         if saves:
@@ -60,13 +57,13 @@ class _Cpp(torch.autograd.Function):
         saved = ctx.saved_tensors
         x = saved[0]
         state = saved[count] if len(saved) > count else None
-        _, _, _, wants_bias, *needed = ctx.needs_input_grad
+        _, _, wants_bias, *needed = ctx.needs_input_grad
         g_bias = bias_gradient(grad.to(_compute(x.dtype))).to(x.dtype) if wants_bias else None
         if not any(needed):
-            return None, None, None, g_bias, *(None for _ in needed)
+            return None, None, g_bias, *(None for _ in needed)
         gx, gradients = _backward(ctx.kernel, problem, saved[:count], state, grad, wants_pixels=needed[0])
         wanted = [g if need else None for g, need in zip(gradients, needed[1:], strict=True)]
-        return None, None, None, g_bias, gx, *wanted
+        return None, None, g_bias, gx, *wanted
 
 
 def _work(kernel: Kernel, problem: Problem, x: Tensor) -> Work:

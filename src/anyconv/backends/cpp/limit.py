@@ -41,12 +41,12 @@ def limit(formula: Formula, dtype: str) -> Limit:
     Raises:
         BuildError: there is no compiler, or it failed.
     """
-    return _measure(render(formula, dtype, this_machine(), ("limit_entry.hpp",)))
+    return _measure(render(formula, dtype, this_machine(), ("limit",)))
 
 
 @functools.cache
 def _measure(source: Source) -> Limit:
-    _, library = open_library(source)
+    library = open_library(source)
     function = library.anyconv_limit
     function.argtypes, function.restype = [ctypes.c_long, ctypes.c_long], ctypes.c_long
     found = []

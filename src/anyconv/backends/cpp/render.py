@@ -2,7 +2,7 @@
 
 >>> print(render(Formula(lambda x, w: -torch.abs(x - w)), "float32", this_machine()).text)
 // y = sum(-abs(x - w))
-// in float32; rendered by anyconv
+// forward and backward in float32; rendered by anyconv
 ...
 """
 
@@ -23,7 +23,7 @@ from .spell import Speller, names
 SKELETONS = Path(__file__).parent / "skeletons"
 STORAGE = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("Half", "float"),
            "bfloat16": ("BFloat16", "float")}  # fmt: skip
-ENTRIES = ("forward_entry.hpp", "backward_entry.hpp")
+PASSES = ("forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Source:
         functor: what it computes at one pixel.
         tile: its registers.
         dtype: of the tensors.
+        passes: what it computes.
     """
 
     formula: str
@@ -43,6 +44,12 @@ class Source:
     functor: Functor = field(compare=False)
     tile: Tile = field(compare=False)
     dtype: str
+    passes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What is in it, in a line."""
+        return f"{self.formula}, {' and '.join(self.passes)} in {self.dtype}"
 
     @property
     def itemsize(self) -> int:
@@ -53,17 +60,19 @@ class Source:
 Operands = tuple[tuple[str, str], ...]  # names and axes
 
 
-def render(formula: Formula, dtype: str, machine: Machine, entries: tuple[str, ...] = ENTRIES) -> Source:
-    """The source of all kernels of a formula in one dtype, for any shape; or ``entries`` other than those."""
+def render(formula: Formula, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES) -> Source:
+    """The source of a formula's kernels in one dtype, for any shape.
+
+    Args:
+        passes: what it will compute: ``"forward"``, ``"backward"``, or the ``"limit"`` of both.
+    """
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
     operands = tuple((name, operand.axes) for name, operand in formula.parameters.items())
-    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, entries)
+    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, passes)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(
-    of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, entries: tuple[str, ...]
-) -> Source:
+def _render(of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, passes: tuple[str, ...]) -> Source:
     expr, pixel, operands, reduction = of
     made = functor(expr, pixel, tuple(name for name, _ in operands), reduction)
     values = [*made.step, *made.gradients.values()]
@@ -74,7 +83,7 @@ def _render(
     title = written(expr, reduction)
     text = f"""\
 // {title}
-// in {dtype}; rendered by anyconv
+// {" and ".join(passes)} in {dtype}; rendered by anyconv
 #define ANYCONV_FUNCTOR
 #include "ops.hpp"
 #include "storage.hpp"
@@ -90,9 +99,9 @@ struct Functor {{
 
 }}  // namespace anyconv
 
-{chr(10).join(f'#include "{entry}"' for entry in entries)}
+{chr(10).join(f'#include "{name}_entry.hpp"' for name in passes)}
 """
-    return Source(title, text, made, tiles, dtype)
+    return Source(title, text, made, tiles, dtype, passes)
 
 
 def skeletons() -> str:
