@@ -125,7 +125,8 @@ def convolve(
     plan = choose(problem, backend)
     geometry.sites(tuple(x.shape[-geometry.dims :]))  # refuses a kernel larger than the input, as `x` was given
     x, values, bias = _autocast(x, dict(params), bias)
-    problem = replace(problem, dtype=str(x.dtype).removeprefix("torch."))
+    if (dtype := str(x.dtype).removeprefix("torch.")) != problem.dtype:
+        problem = replace(problem, dtype=dtype)
     y = _run(x[None] if unbatched else x, values, bias, problem, plan, required=backend == "cpp")
     return y[0] if unbatched else y
 

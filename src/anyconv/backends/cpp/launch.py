@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -138,17 +139,8 @@ class _Fields:
         if value.is_neg():  # its numbers in memory are not yet negated
             value = value.resolve_neg()
         self._alive.append(value)
-        strides = value.stride()
-        spatial = along.count("k")
-        first = {letter: strides[i] for i, letter in enumerate(along) if letter != "k"}
-        lead = first.get("n", first.get("o", 0))
-        self._numbers += (
-            value.data_ptr(),
-            lead,
-            first.get("c", 0),
-            *(0,) * (3 - spatial),
-            *strides[len(along) - spatial :],
-        )
+        self._numbers.append(value.data_ptr())
+        self._numbers += _five_of(along)((*value.stride(), 0))
 
     def operands(self, problem: Problem, values: Sequence[Tensor]) -> None:
         """A tensor for each operand, or nothing in place of the first."""
@@ -161,6 +153,16 @@ class _Fields:
         numbers = self._numbers
         if function((ctypes.c_int64 * len(numbers))(*numbers)) != 0:
             raise MemoryError("a kernel of anyconv could not allocate its buffers")
+
+
+@functools.cache
+def _five_of(along: str) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    """Picks a tensor's five strides out of those it has and, last, a 0."""
+    places = {letter: i for i, letter in enumerate(along) if letter != "k"}
+    first, spatial = len(places), along.count("k")
+    lead = places.get("n", places.get("o", -1))
+    axes = [-1] * (3 - spatial) + list(range(first, first + spatial))
+    return operator.itemgetter(lead, places.get("c", -1), *axes)
 
 
 @functools.lru_cache(maxsize=1024)
