@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from anyconv import Formula
 from benchmarks import cpu, memory
 from benchmarks.cases import FORMULAS, Layer
 from benchmarks.ways import ours, tap_loop, unfold
@@ -55,6 +57,13 @@ LAYER = Layer(1, 2, 3, (6, 6), 3)
 def test_the_ways_agree(name):
     for way in (ours, tap_loop, unfold):
         assert cpu.disagreement(name, LAYER, way(FORMULAS[name], LAYER)) <= 1
+
+
+def test_numbers_that_all_overflow_prove_nothing(monkeypatch):
+    endless = Formula(lambda x, w: torch.exp((x + w) * 0 + 1e4))
+    monkeypatch.setitem(cpu.FORMULAS, "endless", endless)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        cpu.disagreement("endless", LAYER, ours(endless, LAYER))
 
 
 def test_a_wrong_way_is_not_timed(monkeypatch):
