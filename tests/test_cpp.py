@@ -200,6 +200,13 @@ def test_few_images_are_shared_out_by_filters():
     assert schedule.forward(case, AVX512, 8).parts == 16
 
 
+def test_tasks_of_whole_images_where_these_are_many():
+    """They lie in the caches of a task; few images are cut, so that every thread has work."""
+    many, one = (work(3, 64, (112, 112), 7, stride=2, batch=batch) for batch in (8, 1))
+    assert schedule.backward(many, AVX512, 1).parts == 8
+    assert schedule.backward(one, AVX512, 1).parts == 3
+
+
 def test_machines():
     assert machine_of("x86_64", ("sse2", "avx512f")).lanes(4) == 16
     assert machine_of("x86_64", ("sse2", "avx2", "fma")).lanes(8) == 4

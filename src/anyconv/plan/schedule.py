@@ -163,8 +163,13 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
     which = _lanes(work, work.channels, lanes)
     per_site = (2 * lanes + contexts * work.filters) * work.itemsize
     chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
-    pieces = work.batch * (_chunks(sites, chunk) if which == "channels" else max(1, math.prod(sites) // 1024))
     across = groups * (math.ceil(work.channels / lanes) if which == "channels" else work.channels)
+    if which == "channels":
+        pieces = work.batch * _chunks(sites, chunk)
+    elif work.batch * across >= 16:  # tasks enough of whole images, which lie in caches
+        pieces = work.batch
+    else:
+        pieces = work.batch * max(1, math.prod(sites) // 1024)
     weights = groups * work.channels * work.filters * work.geometry.taps
     images = work.batch * groups * (work.channels * math.prod(work.size) + work.filters * math.prod(sites))
     most = max(1, images // (2 * weights))  # the sums of all parts stay small beside the images

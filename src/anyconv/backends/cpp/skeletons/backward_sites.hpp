@@ -54,10 +54,14 @@ template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const R
 }
 
 // The planes of a whole image: pixels and, in front of them, as much room as the farthest tap needs.
+//
+// Where there are as many images as parts, a task has whole images: it lays out its own planes, one image after the other,
+// in memory that the caches hold. Else the planes of all images are made before the tasks, which share them.
 struct SitesBackward : BackwardWork {
     static constexpr int TILE = (Functor::SITES * Functor::VECTORS + 1) / 2;
     Planes planes;
     i64 front, plane;  // elements before the first site, of a plane of contexts
+    bool own_pixels, own_contexts;  // of each task
     explicit SitesBackward(const BackwardWork& work)
         : BackwardWork(work), planes(work.call.geometry, work.call.geometry.window(work.call.geometry.all_sites())) {
         const Axis* a = call.geometry.axis;
@@ -66,14 +70,17 @@ struct SitesBackward : BackwardWork {
         plane = up(front + planes.plane + TILE * V, V);
         // tiles may reach beyond a plane of pixels
         planes.plane = up(planes.plane + TILE * V, V);
-        planes.channel = planes.stride[0] * planes.stride[1] * planes.stride[2] * planes.plane;
+        planes.channel = phases() * planes.plane;
+        own_pixels = call.parts <= call.batch;
+        own_contexts = own_pixels && call.channels == 1;  // else several channels read them
     }
+    i64 phases() const { return planes.stride[0] * planes.stride[1] * planes.stride[2]; }
     i64 tiles() const { return (planes.extent[0] * planes.extent[1] * planes.extent[2] + TILE * V - 1) / (TILE * V); }
 
     // shared by all tasks: masks, then the contexts of every output, then pixels and their gradients
     i64 masks_size() const { return plane + planes.channel; }
-    i64 contexts_size() const { return call.batch * call.groups * call.filters * CONTEXTS * plane; }
-    i64 image_size() const { return call.batch * call.groups * call.channels * planes.channel; }
+    i64 contexts_size() const { return own_contexts ? 0 : call.batch * call.groups * call.filters * CONTEXTS * plane; }
+    i64 image_size() const { return own_pixels ? 0 : call.batch * call.groups * call.channels * planes.channel; }
     i64 pixels_size() const { return masks_size() + contexts_size() + 2 * image_size(); }
     R* site_mask() const { return buffers.pixels; }
     R* real_mask() const { return site_mask() + plane; }
@@ -81,7 +88,8 @@ struct SitesBackward : BackwardWork {
         return real_mask() + planes.channel + (n * call.groups * call.filters + filter) * CONTEXTS * plane;
     }
     R* pixels_of(i64 n, i64 channel, bool gradient) const {
-        return contexts_of(call.batch, 0) + gradient * image_size() + (n * call.groups * call.channels + channel) * planes.channel;
+        return real_mask() + planes.channel + contexts_size() + gradient * image_size()
+             + (n * call.groups * call.channels + channel) * planes.channel;
     }
 
     void mark() const {
@@ -92,17 +100,23 @@ struct SitesBackward : BackwardWork {
         for (i64 i = 0; i < planes.channel; ++i)
             real[i] = call.geometry.mode != SKIP || real[i] != R(0) ? all_ones() : R(0);
     }
-    i64 prepare_tasks() const { return call.batch * call.groups * (call.channels + call.filters); }
-    i64 prepare_bytes() const { return (2 + Functor::SAVES) * plane * i64(sizeof(R)); }
+    i64 shared_channels() const { return own_pixels ? 0 : call.groups * call.channels; }
+    i64 shared_filters() const { return own_contexts ? 0 : call.groups * call.filters; }
+    i64 prepare_tasks() const { return call.batch * (shared_channels() + shared_filters()); }
+    i64 prepare_bytes() const { return rows_size() * i64(sizeof(R)); }
     void prepare(i64 task, const Scratch& scratch) const {
-        i64 channels = call.groups * call.channels, filters = call.groups * call.filters;
-        i64 n = task / (channels + filters), i = task % (channels + filters);
-        if (i < channels) planes.gather<T>(call.geometry, call.x, n, i, 1, pixels_of(n, i, false));
-        else prepare_contexts(n, i - channels, scratch.at<R>(0));
+        i64 channels = shared_channels(), n = task / (channels + shared_filters()), i = task % (channels + shared_filters());
+        if (i >= channels) return prepare_contexts(n, i - channels, scratch.at<R>(0), contexts_of(n, i - channels));
+        planes.fill(call.geometry, 1, pixels_of(n, i, false));
+        planes.gather<T>(call.geometry, call.x, n, i, 1, pixels_of(n, i, false));
     }
 
     i64 tasks() const { return call.parts * call.groups * call.channels; }
-    i64 bytes() const { return AT_LEAST_ONE * sums_of_block() * i64(sizeof(R)) + 3 * call.geometry.taps() * i64(sizeof(i64)); }
+    i64 bytes() const {
+        i64 reals = AT_LEAST_ONE * sums_of_block() + (own_pixels ? 2 * planes.channel + image_pixels() : 0)
+                  + (own_contexts ? call.filters * CONTEXTS * plane + rows_size() : 0);
+        return reals * i64(sizeof(R)) + (2 * call.geometry.taps() + phases() + 1) * i64(sizeof(i64)) + 64;
+    }
     void task(i64 index, const Scratch& scratch) const {
         if (call.geometry.mode == SKIP || !walked<false>(index, scratch)) walked<true>(index, scratch);
     }
@@ -110,33 +124,36 @@ struct SitesBackward : BackwardWork {
     // the sums of a task; false if some of them, or some gradient of a pixel, is infinite or not a number
     template <bool MASKED> bool walked(i64 index, const Scratch& scratch) const {
         const i64 channel = index % call.channels, g = index / call.channels % call.groups;
+        const i64 part = index / call.channels / call.groups;
+        Memory m(*this, scratch);
+        for (i64 i = 0; i < AT_LEAST_ONE * sums_of_block(); ++i) m.sums[0][i] = R(0);
+        i64 count = 0;
+        for (i64 phase = 0; phase < phases(); ++phase) m.starts[phase] = count, count += taps_of(phase, m.taps + count, m.shifts + count);
+        m.starts[phases()] = count;
         F fine = F{};
-        const i64 part = index / call.channels / call.groups, all = call.batch * tiles();
-        R* sums_of[AT_LEAST_ONE];
-        for (int p = 0; p < N; ++p) {
-            sums_of[p] = scratch.at<R>(p * sums_of_block());
-            for (i64 i = 0; i < sums_of_block(); ++i) sums_of[p][i] = R(0);
-        }
-        i64* taps = (i64*)scratch.at<R>(AT_LEAST_ONE * sums_of_block());
-        i64* shifts = taps + call.geometry.taps();
-        const Reading<C> from = reading(g, channel);
-        const i64 phases = planes.stride[0] * planes.stride[1] * planes.stride[2];
-        for (i64 phase = 0; phase < phases; ++phase) {
-            i64 count = taps_of(phase, taps, shifts);
+        if (own_pixels) {
+            planes.fill(call.geometry, 1, m.x);  // once: each image lies where the last one lay
+            for (i64 n = part * call.batch / call.parts; n < (part + 1) * call.batch / call.parts; ++n) {
+                planes.gather<T>(call.geometry, call.x, n, g * call.channels + channel, 1, m.x);
+                for (i64 o = 0; own_contexts && o < call.filters; ++o)
+                    prepare_contexts(n, g * call.filters + o, m.rows, m.contexts + o * CONTEXTS * plane);
+                const R* contexts = own_contexts ? m.contexts : contexts_of(n, g * call.filters);
+                for (i64 q = 0; q < tiles(); ++q) fine += tile<MASKED>(g, channel, q, m.x, contexts, m.gx, m);
+                if (call.wants_pixels) emit_gradient(n, g * call.channels + channel, m.gx, m.image);
+            }
+        } else {
+            const i64 all = call.batch * tiles();
             for (i64 i = part * all / call.parts; i < (part + 1) * all / call.parts; ++i) {
-                i64 n = i / tiles(), q = i % tiles() * TILE * V, at = phase * planes.plane + q;
-                Lattice lattice{pixels_of(n, g * call.channels + channel, false) + at, real_mask() + at, site_mask() + front + q,
-                                contexts_of(n, g * call.filters) + front + q, pixels_of(n, g * call.channels + channel, true) + at,
-                                plane};
-                meet<TILE, MASKED>(lattice, from, call.filters, taps, shifts, count, CONTEXTS * plane, sums_of);
-                for (int v = 0; v < TILE; ++v) fine += load<F>(lattice.gx + v * V) * R(0);
+                i64 n = i / tiles(), c = g * call.channels + channel;
+                fine += tile<MASKED>(g, channel, i % tiles(), pixels_of(n, c, false), contexts_of(n, g * call.filters),
+                                     pixels_of(n, c, true), m);
             }
         }
         for (int p = 0; p < N; ++p) {  // a vector of sums becomes one, in the order of its lanes
             R* to = sums(part, g, p, channel / V) + channel % V;
             for (i64 f = 0; f < packed.field; ++f) {
                 R sum = R(0);
-                for (i64 i = 0; i < V; ++i) sum += sums_of[p][f * V + i];
+                for (i64 i = 0; i < V; ++i) sum += m.sums[p][f * V + i];
                 to[f * V] = sum;
                 fine += sum * R(0);
             }
@@ -144,29 +161,58 @@ struct SitesBackward : BackwardWork {
         return !any(fine != F{});
     }
 
-    i64 unpack_tasks() const { return call.batch * call.groups * call.channels; }
-    i64 unpack_bytes() const {
-        const Axis* a = call.geometry.axis;
-        return a[0].pixels * a[1].pixels * a[2].pixels * i64(sizeof(R));
-    }
+    i64 unpack_tasks() const { return call.batch * shared_channels(); }
+    i64 unpack_bytes() const { return image_pixels() * i64(sizeof(R)); }
     void unpack(i64 task, const Scratch& scratch) const {
+        i64 channel = task % shared_channels(), n = task / shared_channels();
+        emit_gradient(n, channel, pixels_of(n, channel, true), scratch.at<R>(0));
+    }
+
+private:
+    struct Memory {  // of a task
+        R *sums[AT_LEAST_ONE], *x, *gx, *image, *contexts, *rows;
+        i64 *taps, *shifts, *starts;  // taps of all phases, and where those of each begin
+        Memory(const SitesBackward& b, const Scratch& scratch) {
+            R* at = scratch.at<R>(0);
+            for (int p = 0; p < AT_LEAST_ONE; ++p, at += b.sums_of_block()) sums[p] = at;
+            x = at, gx = x + b.planes.channel, image = gx + b.planes.channel;
+            if (b.own_pixels) at = image + b.image_pixels();
+            contexts = at, rows = contexts + b.call.filters * CONTEXTS * b.plane;
+            if (b.own_contexts) at = rows + b.rows_size();
+            taps = (i64*)(((unsigned long long)at + 7) / 8 * 8);
+            shifts = taps + b.call.geometry.taps(), starts = shifts + b.call.geometry.taps();
+        }
+    };
+    i64 rows_size() const { return (2 + Functor::SAVES) * plane; }
+    i64 image_pixels() const {
+        const Axis* a = call.geometry.axis;
+        return up(a[0].pixels * a[1].pixels * a[2].pixels, V);
+    }
+    // one tile of every phase; 0 where all its gradients are numbers
+    template <bool MASKED>
+    F tile(i64 g, i64 channel, i64 index, const R* x, const R* contexts, R* gx, const Memory& m) const {
+        F fine = F{};
+        const i64 q = index * TILE * V;
+        for (i64 phase = 0; phase < phases(); ++phase) {
+            const i64 at = phase * planes.plane + q, first = m.starts[phase];
+            Lattice lattice{x + at, real_mask() + at, site_mask() + front + q, contexts + front + q, gx + at, plane};
+            meet<TILE, MASKED>(lattice, reading(g, channel), call.filters, m.taps + first, m.shifts + first,
+                               m.starts[phase + 1] - first, CONTEXTS * plane, m.sums);
+            for (int v = 0; v < TILE; ++v) fine += load<F>(lattice.gx + v * V) * R(0);
+        }
+        return fine;
+    }
+    // the gradient of an image's channel <- its planes, folded back from the padding
+    void emit_gradient(i64 n, i64 channel, const R* from, R* sum) const {
         const Geometry& geo = call.geometry;
-        i64 channel = task % (call.groups * call.channels), n = task / (call.groups * call.channels);
-        const R* from = pixels_of(n, channel, true);
         const i64* s = call.gx.stride;
-        R* sum = scratch.at<R>(0);
         const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
         for (i64 i = 0; i < geo.axis[0].pixels * high * wide; ++i) sum[i] = R(0);
         planes.scatter(geo, from, sum);
         for (i64 d = 0; d < geo.axis[0].pixels; ++d)
-            for (i64 h = 0; h < high; ++h) {
-                T* to = call.gx.at<T>(n, channel) + d * s[2] + h * s[3];
-                const R* row = sum + (d * high + h) * wide;
-                emit(row, wide, to, s[4]);
-            }
+            for (i64 h = 0; h < high; ++h)
+                emit(sum + (d * high + h) * wide, wide, call.gx.at<T>(n, channel) + d * s[2] + h * s[3], s[4]);
     }
-
-private:
     static R all_ones() { F ones = real(Mask<F>{} - Bits<F>(1)); return ones[0]; }
     i64 taps_of(i64 phase, i64* taps, i64* shifts) const {  // those that see the pixels of a phase, and how far they reach
         i64 count = 0;
@@ -176,10 +222,9 @@ private:
         });
         return count;
     }
-    void prepare_contexts(i64 n, i64 filter, R* rows) const {
+    void prepare_contexts(i64 n, i64 filter, R* rows, R* to) const {
         const i64 *s = call.g.stride, *t = call.state.stride;
-        R* counts = rows + (1 + Functor::SAVES) * plane;
-        for (i64 i = 0; i < (2 + Functor::SAVES) * plane; ++i) rows[i] = R(0);
+        R* counts = rows + (1 + Functor::SAVES) * plane;  // what no site has written is masked below
         const Axis* a = call.geometry.axis;
         for (i64 d = 0; d < a[0].sites; ++d)
             for (i64 h = 0; h < a[1].sites; ++h) {
@@ -192,7 +237,6 @@ private:
                     for (i64 w = 0; w < a[2].sites; ++w)
                         row[counts - rows + w] = R(call.channels * call.geometry.taps_from(d, h, w));
             }
-        R* to = contexts_of(n, filter);
         for (i64 i = 0; i < plane; i += V) {
             contexts(rows + i, rows + plane + i, plane, load<F>(counts + i), to + i, plane);
             const Mask<F> seen = bits(load<F>(site_mask() + i)) != 0;

@@ -25,6 +25,7 @@ template <int PARTS> struct SitesForward : Work {
         const Box sites = geo.chunk(chunk);
         const Planes planes(geo, geo.window(sites));
         Memory m(*this, scratch);
+        planes.fill(geo, call.channels, m.x);
         planes.gather<T>(geo, call.x, n, g * call.channels, call.channels, m.x);
         if (geo.mode == SKIP) planes.mark_real(geo, m.mask);
         Field field = taps(planes, m.table, scratch.note());

@@ -35,9 +35,12 @@ struct Planes {
         return pixel(d * geo.axis[0].dilation, h * geo.axis[1].dilation, w * geo.axis[2].dilation);
     }
 
+    void fill(const Geometry& geo, i64 channels, R* to) const {
+        for (i64 i = 0; i < channels * channel; ++i) to[i] = R(geo.fill);
+    }
+    // the pixels of the window that are, or copy, pixels of the image; the others keep what they were filled with
     template <class From>
     void gather(const Geometry& geo, const Strided& x, i64 n, i64 c0, i64 channels, R* to) const {
-        for (i64 i = 0; i < channels * channel; ++i) to[i] = R(geo.fill);
         const i64* s = x.stride;
         each_run(geo, [&](i64 sd, i64 sh, i64 sw, i64 at, i64 step, i64 count) {
             for (i64 c = 0; c < channels; ++c) {
