@@ -10,7 +10,6 @@ Every index in the library obeys one equation, along each spatial axis:
 
 from __future__ import annotations
 
-import functools
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
@@ -94,7 +93,14 @@ class Geometry:
         Raises:
             ShapeError: the kernel is larger than the padded input.
         """
-        return _sites(self, size)
+        spans = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        room = tuple(n + b + a for n, b, a in zip(size, self.before, self.after, strict=True))
+        if any(span > r for span, r in zip(spans, room, strict=True)):
+            raise ShapeError(
+                f"the kernel covers {spans} pixels, more than the padded input's {room} (`x` has spatial size {size})",
+                way_out="Use a larger input, a smaller kernel_size or dilation, or more padding.",
+            )
+        return tuple((r - span) // s + 1 for r, span, s in zip(room, spans, self.stride, strict=True))
 
     def pixels(self, k: Ints, size: Ints) -> tuple[slice, ...]:
         """The input positions that tap ``k`` sees from the sites of :meth:`valid`."""
@@ -117,19 +123,6 @@ class Geometry:
             last = min(max((n - 1 - o) // s + 1, first), sites)
             ranges.append((first, last))
         return ranges
-
-
-@functools.lru_cache(maxsize=1024)
-def _sites(geometry: Geometry, size: Ints) -> Ints:
-    g = geometry
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(g.kernel, g.dilation, strict=True))
-    room = tuple(n + b + a for n, b, a in zip(size, g.before, g.after, strict=True))
-    if any(span > r for span, r in zip(spans, room, strict=True)):
-        raise ShapeError(
-            f"the kernel covers {spans} pixels, more than the padded input's {room} (`x` has spatial size {size})",
-            way_out="Use a larger input, a smaller kernel_size or dilation, or more padding.",
-        )
-    return tuple((r - span) // s + 1 for r, span, s in zip(room, spans, g.stride, strict=True))
 
 
 def _ints(name: str, value: Any, dims: int, least: int) -> Ints:
