@@ -251,6 +251,21 @@ def test_views_are_read_where_they_lie():
         torch.testing.assert_close(got, anyconv.conv2d(x, w.mT, formula, backend="reference"))
 
 
+def test_thousands_of_filters_are_not_summed_in_a_row():
+    """Equal terms are rounded alike: one after the other, 18432 of them are off by more than this."""
+    filters, taps = 2048, 9
+    formula = Formula(lambda x, w: torch.where(x > w, 0.1 * x, 0.2 * x))
+    x, w = torch.rand(1, 16, 4, 4, requires_grad=True), torch.full((filters, 16, 3, 3), -1.0)
+    (gx,) = torch.autograd.grad(anyconv.conv2d(x, w, formula, padding=1, backend="cpp").sum(), x)
+    want = filters * taps * torch.tensor(0.1).double()
+    bound = (2 * 512 + filters * taps / 512) * torch.finfo(torch.float32).eps / 2  # additions within sums, and of sums
+    assert (gx[:, :, 1:3, 1:3].double() / want - 1).abs().max() < bound
+    in_a_row = torch.zeros(())
+    for _ in range(filters * taps):
+        in_a_row = in_a_row + 0.1
+    assert (in_a_row.double() / want - 1).abs() > bound
+
+
 def test_a_lazily_negated_tensor():
     x, w = torch.imag(torch.randn(1, 2, 5, 5, dtype=torch.complex64).conj()), torch.randn(3, 2, 3, 3)
     assert x.is_neg()

@@ -97,13 +97,17 @@ template <int T, int W> NOINLINE void walk(const Row row, const Reading<C>* read
 
 struct ChannelsBackward : BackwardWork {
     static constexpr i64 SITES_AT_ONCE = 256;  // enough to pay for loading and storing the sums
+    static constexpr i64 TERMS_AT_ONCE = 512;  // of a pixel's gradient, at least, that make a sum of their own: over thousands
+                                               // of additions of like numbers to one sum, roundings add up
     static constexpr i64 W = Functor::CHANNELS;  // vectors of channels that a task takes on together
-    i64 window_size, context_pitch, sites_size;
+    i64 window_size, context_pitch, sites_size, filters_at_once;
     explicit ChannelsBackward(const BackwardWork& work) : BackwardWork(work) {
         const Box sites = call.geometry.chunk(0);
         window_size = call.geometry.window(sites).size() * V;
         context_pitch = up(call.filters, V);
         sites_size = sites.size();
+        const i64 sums = call.filters * call.geometry.taps() / TERMS_AT_ONCE;
+        filters_at_once = sums > 1 ? up((call.filters + sums - 1) / sums, Functor::FILTERS) : call.filters;
     }
     i64 shares() const { return (blocks() + W - 1) / W; }
     i64 tasks() const { return call.parts * call.groups * shares(); }
@@ -127,12 +131,8 @@ struct ChannelsBackward : BackwardWork {
             sums_of[p] = sums(part, g, p, block);
             for (i64 i = 0; i < vectors * sums_of_block(); ++i) sums_of[p][i] = R(0);
         }
-        for (i64 i = part * all / call.parts; i < (part + 1) * all / call.parts; ++i) {
-            i64 n = i / chunks, chunk = i % chunks;
-            chunk_of(n, g, block, vectors, chunk, x, gx, context, sums_of);
-            for (i64 v = 0; call.wants_pixels && v < vectors; ++v)
-                copy(gx + v * window_size, window_size, window_of(n, g, block + v, chunk));
-        }
+        for (i64 i = part * all / call.parts; i < (part + 1) * all / call.parts; ++i)
+            chunk_of(i / chunks, g, block, vectors, i % chunks, x, gx, context, sums_of);
     }
 
     // gx <- the sums of all windows that hold a pixel, folded back from the padding
@@ -163,12 +163,28 @@ private:
     void chunk_of(i64 n, i64 g, i64 block, i64 vectors, i64 chunk, R* x, R* gx, R* context, R* const* sums_of) const {
         const Geometry& geo = call.geometry;
         const Box sites = geo.chunk(chunk), window = geo.window(sites);
-        const i64 wide = window.axis[2].size(), high = window.axis[1].size();
         for (i64 v = 0; v < vectors; ++v)
             gather<T>(geo, call.x, n, g * call.channels + (block + v) * V, least(V, call.channels - (block + v) * V), window,
                       x + v * window_size, V);
-        for (i64 i = 0; i < W * window_size; ++i) gx[i] = R(0);
         prepare(n, g, sites, context);
+        i64 o = 0;
+        do {
+            for (i64 i = 0; i < W * window_size; ++i) gx[i] = R(0);
+            walk_all(g, block, vectors, sites, window, {o, least(o + filters_at_once, call.filters)}, x, gx, context, sums_of);
+            for (i64 v = 0; call.wants_pixels && v < vectors; ++v) {
+                R* to = window_of(n, g, block + v, chunk);
+                const R* of = gx + v * window_size;
+                if (o == 0) copy(of, window_size, to);
+                else for (i64 i = 0; i < window_size; ++i) to[i] += of[i];
+            }
+            o += filters_at_once;
+        } while (o < call.filters);
+    }
+    // all sites of a chunk at all taps, for some of the filters
+    void walk_all(i64 g, i64 block, i64 vectors, const Box& sites, const Box& window, Range filters, const R* x, R* gx,
+                  const R* context, R* const* sums_of) const {
+        const Geometry& geo = call.geometry;
+        const i64 wide = window.axis[2].size(), high = window.axis[1].size();
         const Reading<C> from[2] = {reading(g, block * V), reading(g, (block + vectors - 1) * V)};
         const i64 site = CONTEXTS * context_pitch, row_of_sites = sites.axis[2].size() * site;
         geo.uniform(sites, [&](const Box& part, const Box& taps) {
@@ -185,7 +201,7 @@ private:
                     i64 wx = part.axis[2].first * geo.axis[2].stride - window.axis[2].first;
                     const R* c = context + (((d - sites.axis[0].first) * sites.axis[1].size() + h - sites.axis[1].first)
                                             * sites.axis[2].size() + part.axis[2].first - sites.axis[2].first) * site;
-                    i64 o = 0;
+                    i64 o = filters.first;
                     auto over_taps = [&](auto walk_one) {
                         taps.each([&](i64 kd, i64 kh, i64 kw) {
                             i64 at = ((dx + kd * geo.axis[0].dilation) * high + hx + kh * geo.axis[1].dilation) * wide
@@ -195,12 +211,12 @@ private:
                         });
                     };
                     const bool several = vectors > 1;
-                    for (; o + Functor::FILTERS <= call.filters; o += Functor::FILTERS)
+                    for (; o + Functor::FILTERS <= filters.last; o += Functor::FILTERS)
                         over_taps([&](i64 f) {
                             if (several) walk<Functor::FILTERS, W>(row, from, f, sums_of);
                             else walk<Functor::FILTERS, 1>(row, from, f, sums_of);
                         });
-                    for (; o < call.filters; ++o)
+                    for (; o < filters.last; ++o)
                         over_taps([&](i64 f) {
                             if (several) walk<1, W>(row, from, f, sums_of);
                             else walk<1, 1>(row, from, f, sums_of);
