@@ -31,9 +31,9 @@ def _deterministic():
 
 @pytest.fixture
 def backend(request, monkeypatch):
-    """A backend by name; ``channels`` and ``sites`` are cpp with its lanes forced, and cut into the smallest chunks."""
+    """A backend by name; ``channels``, ``sites`` and ``groups`` are cpp with its lanes forced, and the smallest chunks."""
     name = request.param
-    if name in ("channels", "sites"):
+    if name in ("channels", "sites", "groups"):
         monkeypatch.setattr(schedule, "_lanes", lambda work, across, lanes: name)
         monkeypatch.setattr(schedule, "_chunk", lambda work, *_, **__: tuple(min(2, s) for s in work.sites))
         schedule.forward.cache_clear()

@@ -42,7 +42,7 @@ static void compare(const char* what, const std::vector<double>& want, const std
         }
 }
 
-static void run(const Case& c, i64 lanes_are_sites, i64 chunk, i64 parts) {
+static void run(const Case& c, i64 lanes, i64 chunk, i64 parts) {
     Geometry geo{};
     i64 sites[3];
     for (int a = 0; a < 3; ++a) {
@@ -83,9 +83,9 @@ static void run(const Case& c, i64 lanes_are_sites, i64 chunk, i64 parts) {
     const Strided weight{w.data(), {c.channels * taps, taps, c.kernel[1] * c.kernel[2], c.kernel[2], 1}};
     Strided gradient = weight, operand_bias{bias.data(), {1, 0, 0, 0, 0}};
     gradient.data = gw.data();
-    Forward forward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes_are_sites, parts, 0, 0,
+    Forward forward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 0, 0,
                     images(x.data(), in, c.size), images(y.data(), out, sites), {}, operand_bias, {weight}};
-    Backward backward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes_are_sites, parts, 1, 0,
+    Backward backward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 1, 0,
                       images(x.data(), in, c.size), images(g.data(), out, sites), {}, images(gx.data(), in, c.size),
                       {weight}, {gradient}};
     if (anyconv_forward(&forward) || anyconv_backward(&backward)) {
@@ -106,13 +106,16 @@ int main(int argc, char**) {
         {3, 4, 1, 2, {1, 6, 9}, {1, 3, 2}, {1, 1, 2}, {1, 2, 1}, {0, 2, 1}, {0, 2, 1}, REFLECT},
         {1, 1, 20, 70, {1, 4, 4}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, CIRCULAR},
         {1, 3, 2, 3, {1, 5, 4}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 2, 1}, {0, 1, 2}, REPLICATE},
+        {2, 21, 1, 1, {1, 6, 9}, {1, 3, 2}, {1, 1, 2}, {1, 2, 1}, {0, 2, 1}, {0, 2, 1}, SKIP},
+        {3, 80, 1, 1, {1, 5, 7}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1}, {0, 1, 1}, CONSTANT},
         {2, 1, 4, 6, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, CONSTANT},
     };
     i64 ran = 0;
     for (const Case& c : cases)
-        for (i64 lanes = 0; lanes < 2; ++lanes)
+        for (i64 lanes : {CHANNELS, SITES, GROUPS})
             for (i64 chunk : {1, 3, 1000})
-                for (i64 parts : {1, 2}) run(c, lanes, chunk, parts), ++ran;
+                for (i64 parts : {1, 2})
+                    if (lanes != GROUPS || c.channels * c.filters == 1) run(c, lanes, chunk, parts), ++ran;
     if (argc > 1) {  // the comparison itself: a wrong number has to be found
         compare("a wrong number", {1.0, 2.0}, {1.0, 2.1});
     }

@@ -110,6 +110,17 @@ def test_reduction_by_padding_mode(reduce, mode, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
+@pytest.mark.parametrize("backend", ["reference", "groups"], indirect=True)
+@pytest.mark.parametrize("reduce", BUILTIN)
+@pytest.mark.parametrize(("arguments", "size"), GEOMETRIES[1::2], ids=str)
+@pytest.mark.parametrize("mode", ["zeros", "skip", "circular"])
+def test_depthwise(reduce, arguments, size, mode, backend):
+    """A filter for each channel; ten groups are more than a vector, and no whole number of them."""
+    arguments = {**arguments, "groups": 10, "padding_mode": mode}
+    x, params = inputs(size, arguments, c_in=10, c_out=10)
+    assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
+
+
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -1,5 +1,7 @@
 """The cpp backend's compiler half: functors, spelled texts, tiles and schedules; pure functions, table-tested."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -178,7 +180,11 @@ def work(channels, filters, size, kernel, batch=4, groups=1, **more):
         (work(3, 64, (112, 112), 7, stride=2), "channels", "sites"),
         (work(64, 1, (64, 64), 3), "sites", "channels"),
         (work(1, 4, (512, 512), 11), "sites", "sites"),
-        (work(96, 96, (28, 28), 5, groups=96), "sites", "sites"),
+        (work(96, 96, (28, 28), 5, groups=96), "groups", "groups"),
+        (work(8, 8, (28, 28), 5, groups=8), "sites", "sites"),
+        (work(96, 192, (28, 28), 5, groups=96), "sites", "sites"),
+        (work(96, 96, (112, 112), 3, groups=96), "sites", "sites"),
+        (replace(work(96, 96, (112, 112), 3, groups=96), channels_last=True), "groups", "groups"),
         (work(256, 256, (2, 2), 3), "channels", "channels"),
     ],
 )

@@ -33,6 +33,7 @@ COST = {
 ADDS = {"add", "sub", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"}
 MULTIPLIES = {"mul", *(op for op, instructions in COST.items() if instructions >= 10)}
 CHEAP = 12  # up to here, loads matter, and many evaluations side by side hide them
+LONG_ROW = 32  # sites; from here on, transposing a row to lanes of groups costs more than it spares
 HUGE = 150  # from here on, one evaluation keeps a processor busy, and a compiler too
 
 
@@ -95,7 +96,7 @@ class Schedule:
     """How one call is cut.
 
     Args:
-        lanes: ``"channels"`` (filters forward, channels backward) or ``"sites"``.
+        lanes: ``"channels"`` (filters forward, channels backward), ``"sites"``, or ``"groups"``, which have one of each.
         chunk: sites of a task along each of the three axes.
         parts: forward, pieces of the filters; backward, sums that are joined at the end.
     """
@@ -120,6 +121,7 @@ class Work:
         batch: images.
         channels, filters: of one group.
         itemsize: bytes of a number in the arithmetic.
+        channels_last: whether the channels of a pixel lie together in memory.
     """
 
     geometry: Geometry
@@ -128,13 +130,14 @@ class Work:
     channels: int
     filters: int
     itemsize: int
+    channels_last: bool = False
 
     @classmethod
-    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int) -> Work:
+    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False) -> Work:
         """A problem on images of some size."""
         groups = problem.geometry.groups
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
-        return cls(problem.geometry, size, batch, channels, filters, itemsize)
+        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last)
 
     @property
     def sites(self) -> Ints:
@@ -147,7 +150,11 @@ def forward(work: Work, machine: Machine, threads: int) -> Schedule:
     """The schedule of a forward pass."""
     lanes, sites = machine.lanes(work.itemsize), work.sites
     which = _lanes(work, work.filters, lanes)
-    chunk = _chunk(work, work.channels * work.itemsize, machine.cache_bytes // 3, rows_only=which == "sites")
+    # of groups, a task takes four vectors at most, and holds their outputs beside their pixels
+    depth = min(8 * lanes, 2 * work.geometry.groups) if which == "groups" else work.channels
+    chunk = _chunk(work, depth * work.itemsize, machine.cache_bytes // 3, rows_only=which == "sites")
+    if which == "groups":
+        return Schedule(which, chunk, math.ceil(work.geometry.groups / (4 * lanes)))
     tasks = work.batch * work.geometry.groups * _chunks(sites, chunk)
     parts = 1
     if tasks < 2 * threads:
@@ -161,10 +168,11 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
     """The schedule of a backward pass: independent of the number of threads, and so are its sums."""
     lanes, sites, groups = machine.lanes(work.itemsize), work.sites, work.geometry.groups
     which = _lanes(work, work.channels, lanes)
-    per_site = (2 * lanes + contexts * work.filters) * work.itemsize
+    per_site = (2 * lanes + contexts * (lanes if which == "groups" else work.filters)) * work.itemsize
     chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
-    across = groups * (math.ceil(work.channels / lanes) if which == "channels" else work.channels)
-    if which == "channels":
+    vectors = {"channels": groups * math.ceil(work.channels / lanes), "groups": math.ceil(groups / lanes)}
+    across = vectors.get(which, groups * work.channels)
+    if which != "sites":
         pieces = work.batch * _chunks(sites, chunk)
     elif work.batch * across >= 16:  # tasks enough of whole images, which lie in caches
         pieces = work.batch
@@ -178,11 +186,15 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
 
 
 def _lanes(work: Work, across: int, lanes: int) -> str:
-    """Along channels, unless so many lanes would be padding that padding rows of sites is cheaper."""
+    """Along channels, or groups of one, unless so many lanes would be padding that padding rows of sites is cheaper."""
     g, sites = work.geometry, work.sites
     rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
     padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)
-    return "sites" if padded * 1.1 < waste(across, lanes) else "channels"
+    if not work.channels == work.filters == 1 < g.groups:
+        return "sites" if padded * 1.1 < waste(across, lanes) else "channels"
+    if work.channels_last or sites[-1] <= LONG_ROW:
+        return "sites" if padded * 1.1 < waste(g.groups, lanes) else "groups"
+    return "sites"
 
 
 def _chunks(sites: Ints, chunk: Ints) -> int:

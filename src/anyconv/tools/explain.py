@@ -125,7 +125,7 @@ def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str
     work = schedule.Work.of(problem, batch, size, source.itemsize)
     there = schedule.forward(work, machine, threads)
     back = schedule.backward(work, machine, len(source.functor.contexts))
-    lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels")}
+    lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels"), "groups": ("groups", "groups")}
     lines += [
         f"forward: lanes are {lanes[there.lanes][0]}; tasks of {there.chunk} sites, filters in {there.parts} parts",
         f"backward: lanes are {lanes[back.lanes][1]}; tasks of {back.chunk} sites, {back.parts} sums of each gradient",

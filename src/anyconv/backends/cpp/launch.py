@@ -25,6 +25,7 @@ from ...plan.schedule import Work
 from ..sums import bias_gradient
 from .kernel import Kernel
 
+_LANES = {"channels": 0, "sites": 1, "groups": 2}
 _MODES = {"skip": 1, "reflect": 2, "replicate": 3, "circular": 4}
 _forked = False
 
@@ -68,7 +69,8 @@ class _Cpp(torch.autograd.Function):
 
 
 def _work(kernel: Kernel, problem: Problem, x: Tensor) -> Work:
-    return Work.of(problem, x.shape[0], tuple(x.shape[2:]), kernel.source.itemsize)
+    last = x.stride(1) == 1 and x.shape[1] > 1
+    return Work.of(problem, x.shape[0], tuple(x.shape[2:]), kernel.source.itemsize, channels_last=last)
 
 
 def _forward(
@@ -80,10 +82,10 @@ def _forward(
     y = _like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
     state = None
     if saves and kernel.source.functor.saved:
-        state = _state(len(kernel.source.functor.saved), y, filters_last=how.lanes == "channels")
+        state = _state(len(kernel.source.functor.saved), y, filters_last=how.lanes != "sites")
     fields = _Fields(threads, work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(how.lanes == "sites", how.parts, state is not None, 0 if state is None else state.stride(0))
+    fields.numbers(_LANES[how.lanes], how.parts, state is not None, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
     fields.tensor(x, image)
     fields.tensor(y, image)
@@ -111,7 +113,7 @@ def _backward(
     ]
     fields = _Fields(_threads(), work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(how.lanes == "sites", how.parts, wants_pixels, 0 if state is None else state.stride(0))
+    fields.numbers(_LANES[how.lanes], how.parts, wants_pixels, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
     for tensor in (x, grad, None if state is None else state[0], gx):
         fields.tensor(tensor, image)

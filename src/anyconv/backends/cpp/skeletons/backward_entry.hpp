@@ -1,11 +1,12 @@
 // The backward pass as it is called: packs the operands, walks, and joins what the parts have summed.
 #pragma once
+#include "backward_channels.hpp"
 #include "backward_sites.hpp"
 
 namespace anyconv {
 
 // what all tasks of a pass read is made before them
-inline bool prepare(const ChannelsBackward&) { return true; }
+template <int LANE> bool prepare(const ChannelsBackward<LANE>&) { return true; }
 inline bool prepare(const SitesBackward& pass) {
     pass.mark();
     return share(pass.call.team, pass.prepare_tasks(), pass.prepare_bytes(), [&](i64 i, const Scratch& s) { pass.prepare(i, s); });
@@ -19,7 +20,7 @@ template <class Pass> bool run_backward(const Pass& pass) {
 }
 
 // What the parts have summed of an operand that varies with everything becomes the gradient; filter o of group g.
-inline void join_filter(const BackwardWork& work, int p, i64 g, i64 o, R* rows, i64* at) {
+template <int LANE> void join_filter(const BackwardWork<LANE>& work, int p, i64 g, i64 o, R* rows, i64* at) {
     const Backward& call = work.call;
     const Strided& to = call.gradient[p];
     const i64 taps = call.geometry.taps(), pitch = call.filters * V;
@@ -34,11 +35,12 @@ inline void join_filter(const BackwardWork& work, int p, i64 g, i64 o, R* rows, 
             for (i64 i = 0; i < V; ++i) rows[k * V + i] = R(sum[i]);
         }
         const i64 deep = least(V, call.channels - block * V);
-        separate(rows, V, taps, deep, to.at<T>(g * call.filters + o, block * V), to.stride[1], at, (const R*)nullptr);
+        T* first = LANE == G ? to.at<T>(block * V, 0) : to.at<T>(g * call.filters + o, block * V);
+        separate(rows, V, taps, deep, first, to.stride[LANE == G ? 0 : 1], at, (const R*)nullptr);
     }
 }
 // gradient <- gradient + the sums of all parts at tap k, over the axes that the operand lacks too, in double
-inline void join_shared(const BackwardWork& work, int p, i64 g, i64 k) {
+template <int LANE> void join_shared(const BackwardWork<LANE>& work, int p, i64 g, i64 k) {
     const Backward& call = work.call;
     const i64* s = call.gradient[p].stride;
     double* at = (double*)call.gradient[p].data + call.geometry.tap_offset(call.gradient[p], k);
@@ -47,10 +49,11 @@ inline void join_shared(const BackwardWork& work, int p, i64 g, i64 k) {
             double sum = 0;
             for (i64 part = 0; part < call.parts; ++part)
                 sum += work.sums(part, g, p, c / V)[(k * call.filters + o) * V + c % V];
-            at[(g * call.filters + o) * s[0] + (varies(p, O) ? c : g * call.channels + c) * s[1]] += sum;
+            if constexpr (LANE == G) at[varies(p, O) ? c * s[0] : c * s[1]] += sum;
+            else at[(g * call.filters + o) * s[0] + (varies(p, O) ? c : g * call.channels + c) * s[1]] += sum;
         }
 }
-inline bool join_all(const BackwardWork& work) {
+template <int LANE> bool join_all(const BackwardWork<LANE>& work) {
     const Backward& call = work.call;
     const i64 taps = call.geometry.taps(), bytes = taps * (V * i64(sizeof(R)) + i64(sizeof(i64)));
     bool done = true;
@@ -67,12 +70,12 @@ inline bool join_all(const BackwardWork& work) {
     return done;
 }
 
-template <class Pass> bool backward(const BackwardWork& unplaced) {
+template <class Pass, int LANE> bool backward(const BackwardWork<LANE>& unplaced) {
     i64 operands = up(unplaced.call.groups * unplaced.packed.size(), V);
     i64 sums = up(unplaced.call.parts * unplaced.call.groups * unplaced.sums_of_group(), V);
     Scratch memory((operands + sums + Pass(unplaced).pixels_size()) * i64(sizeof(R)));
     if (!memory) return false;
-    const BackwardWork work{unplaced.call, unplaced.packed,
+    const BackwardWork<LANE> work{unplaced.call, unplaced.packed,
                             {memory.at<R>(0), memory.at<R>(operands + sums), memory.at<R>(operands)}};
     const Backward& call = work.call;
     return work.packed.fill_all(call.team, call.geometry, call.operand, call.groups, work.buffers.operands)
@@ -81,9 +84,16 @@ template <class Pass> bool backward(const BackwardWork& unplaced) {
 
 }  // namespace anyconv
 
-extern "C" ENTRY int anyconv_backward(const anyconv::Backward* call) {
+extern "C" ENTRY int anyconv_backward(const anyconv::Backward* given) {
     using namespace anyconv;
-    const Packed<C> packed(call->geometry.taps(), call->filters, call->channels, call->lanes_are_sites ? 1 : V);
-    const BackwardWork work{*call, packed, {}};
-    return !(call->lanes_are_sites ? backward<SitesBackward>(work) : backward<ChannelsBackward>(work));
+    Backward call = *given;
+    if (call.lanes == GROUPS) call.channels = call.groups, call.filters = call.groups = 1;  // as lanes of one
+    const i64 taps = call.geometry.taps(), block = call.lanes == SITES ? 1 : V;
+    if (call.lanes == GROUPS) {
+        const Packed<G> packed(taps, 1, call.channels, block);
+        return !backward<ChannelsBackward<G>>(BackwardWork<G>{call, packed, {}});
+    }
+    const Packed<C> packed(taps, call.filters, call.channels, block);
+    const BackwardWork<C> work{call, packed, {}};
+    return !(call.lanes == SITES ? backward<SitesBackward>(work) : backward<ChannelsBackward<C>>(work));
 }

@@ -2,6 +2,7 @@
 // gradients in registers and looks for the sites that see them: site q - offset(tap), where there is one.
 #pragma once
 #include "backward.hpp"
+#include "planes.hpp"
 
 namespace anyconv {
 
@@ -57,13 +58,13 @@ template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const R
 //
 // Where there are as many images as parts, a task has whole images: it lays out its own planes, one image after the other,
 // in memory that the caches hold. Else the planes of all images are made before the tasks, which share them.
-struct SitesBackward : BackwardWork {
+struct SitesBackward : BackwardWork<C> {
     static constexpr int TILE = (Functor::SITES * Functor::VECTORS + 1) / 2;
     Planes planes;
     i64 front, plane;  // elements before the first site, of a plane of contexts
     bool own_pixels, own_contexts;  // of each task
-    explicit SitesBackward(const BackwardWork& work)
-        : BackwardWork(work), planes(work.call.geometry, work.call.geometry.window(work.call.geometry.all_sites())) {
+    explicit SitesBackward(const BackwardWork<C>& work)
+        : BackwardWork<C>(work), planes(work.call.geometry, work.call.geometry.window(work.call.geometry.all_sites())) {
         const Axis* a = call.geometry.axis;
         front = planes.lattice((a[0].kernel - 1) * a[0].dilation / a[0].stride, (a[1].kernel - 1) * a[1].dilation / a[1].stride,
                                (a[2].kernel - 1) * a[2].dilation / a[2].stride);

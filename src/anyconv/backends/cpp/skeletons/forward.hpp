@@ -1,4 +1,4 @@
-// The forward pass. Lanes are filters, or sites where filters are few; a tile of registers holds the states of
+// The forward pass. Lanes are filters, or groups, or sites where these are few; a tile of registers holds the states of
 // SITES x VECTORS outputs while one loop runs over the receptive field. Taps lie behind tables of offsets, so that one text
 // serves every kernel, stride, dilation and number of axes.
 #pragma once
@@ -10,10 +10,11 @@ struct Forward {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
-    i64 lanes_are_sites, filter_parts, saves;
+    i64 lanes, filter_parts, saves;
     i64 state_part;  // elements from one part of the saved state to the next
     Strided x, y, state, bias;
     Strided operand[AT_LEAST_ONE];
+    i64 part(i64 unit) const { return up((filters + filter_parts - 1) / filter_parts, unit); }  // filters of a task
 };
 
 // The elements of a receptive field, in the order in which they are folded.
@@ -23,14 +24,14 @@ struct Field {
     void add(i64 offset, i64 row, i64 inside) { x[count] = offset, f[count] = row, mask[count] = inside, ++count; }
 };
 
-template <bool SITES_ARE_LANES> INLINE F pixel(const R* p) {
-    if constexpr (SITES_ARE_LANES) return load<F>(p);
-    else return splat<F>(*p);
+template <Lanes LANES> INLINE F pixel(const R* p) {
+    if constexpr (LANES == CHANNELS) return splat<F>(*p);  // all filters see the same
+    else return load<F>(p);
 }
 // Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters).
-template <bool SITES_ARE_LANES, bool MASKED, int S, int W, int PARTS>
-NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading<O> reading, R* out) {
-    constexpr int step = SITES_ARE_LANES ? 1 : V;  // from one filter, or vector of filters, to the next
+template <Lanes LANES, bool MASKED, int S, int W, int PARTS, int LANE>
+NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading<LANE> reading, R* out) {
+    constexpr int step = LANES == SITES ? 1 : V;  // from one filter, or vector of filters, to the next
     F state[S][W][PARTS];
     const R* at[S];
     UNROLL
@@ -43,12 +44,12 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
         const i64 offset = field.x[i], f = field.f[i];
         F p[W][AT_LEAST_ONE];
         UNROLL
-        for (int j = 0; j < W; ++j) reading.template row<!SITES_ARE_LANES>(f, j * step, p[j]);
+        for (int j = 0; j < W; ++j) reading.template row<LANES != SITES>(f, j * step, p[j]);
         UNROLL
         for (int s = 0; s < S; ++s) {
-            F v = pixel<SITES_ARE_LANES>(at[s] + offset);
             UNROLL
             for (int j = 0; j < W; ++j) {
+                const F v = pixel<LANES>(at[s] + offset + (LANES == GROUPS ? j * V : 0));
                 if constexpr (MASKED) {
                     F next[PARTS];
                     Mask<F> inside = load<F>(masks[s] + field.mask[i]) != F{};
@@ -72,13 +73,13 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
 }
 
 // What the tasks of a forward pass share.
-struct Work {
+template <int LANE> struct Work {
     const Forward& call;
-    const Packed<O> packed;
+    const Packed<LANE> packed;
     const R* operands;  // of all groups
     static constexpr int OUTPUTS = 1 + Functor::SAVES;  // y and the saved parts
 
-    Reading<O> reading(i64 g, i64 o) const { return Reading<O>(packed, operands + g * packed.size(), o); }
+    Reading<LANE> reading(i64 g, i64 o) const { return Reading<LANE>(packed, operands + g * packed.size(), o); }
 
     // the values of a tile, from the states that fold() left: to[output][s][j], vectors `pitch` apart
     template <int S, int W, int PARTS>
@@ -95,13 +96,17 @@ struct Work {
     }
 };
 
-// Lanes are filters: the window of a chunk of sites lies pixel by pixel, channels together.
-template <int PARTS> struct FiltersForward : Work {
-    static constexpr int S = Functor::SITES;
-    i64 window_size, sites_size, stage_size;
-    explicit FiltersForward(const Work& work) : Work(work) {
+// Lanes are filters: the window of a chunk of sites lies pixel by pixel, channels together. Where they are groups, of one
+// channel and one filter each, a task has the channels of its filters alone, and each lane sees a pixel of its own.
+template <int PARTS, Lanes LANES> struct FiltersForward : Work<LANES == GROUPS ? G : O> {
+    using Base = Work<LANES == GROUPS ? G : O>;
+    using Base::call, Base::packed, Base::OUTPUTS;
+    static constexpr int S = Functor::SITES, UNIT = Functor::VECTORS * V;
+    i64 depth, window_size, sites_size, stage_size;  // depth: from one pixel of a window to the next
+    explicit FiltersForward(const Base& work) : Base(work) {
         const Box sites = call.geometry.chunk(0);
-        window_size = up(call.geometry.window(sites).size() * call.channels, V);
+        depth = LANES == GROUPS ? up(call.part(UNIT), V) : call.channels;
+        window_size = up(call.geometry.window(sites).size() * depth, V);
         sites_size = up(sites.size(), S);
         stage_size = sites_size * Functor::VECTORS * V;
     }
@@ -119,7 +124,8 @@ template <int PARTS> struct FiltersForward : Work {
         i64* table = (i64*)(states + S * Functor::VECTORS * PARTS * V);
         i64 *at = table + 3 * packed.field;
         const Outputs outputs{stage, at + sites_size, at + 2 * sites_size};
-        gather<T>(geo, call.x, n, g * call.channels, call.channels, window, x, call.channels);
+        const bool own = LANES == GROUPS;
+        gather<T>(geo, call.x, n, own ? filters.first : g * call.channels, own ? filters.size() : call.channels, window, x, depth);
         geo.uniform(sites, [&](const Box& part, const Box& taps) {
             Field field = seen(taps, window, table);
             i64 count = 0;
@@ -132,13 +138,13 @@ template <int PARTS> struct FiltersForward : Work {
                 outputs.state_at[count++] = d * ss[2] + h * ss[3] + w * ss[4];
             });
             i64 o = filters.first;
-            for (; o + (Functor::VECTORS - 1) * V < filters.last; o += Functor::VECTORS * V)
-                filters_at<Functor::VECTORS>(n, g, o, filters.last, field, x, at, count, outputs, states);
+            for (; o + UNIT - V < filters.last; o += UNIT)
+                filters_at<Functor::VECTORS>(n, g, o, filters, field, x, at, count, outputs, states);
             if constexpr (Functor::VECTORS > 2)
                 for (; o + V < filters.last; o += 2 * V)
-                    filters_at<2>(n, g, o, filters.last, field, x, at, count, outputs, states);
+                    filters_at<2>(n, g, o, filters, field, x, at, count, outputs, states);
             for (; o < filters.last; o += V)
-                filters_at<1>(n, g, o, filters.last, field, x, at, count, outputs, states);
+                filters_at<1>(n, g, o, filters, field, x, at, count, outputs, states);
         });
     }
 
@@ -148,7 +154,7 @@ private:
         i64 *y_at, *state_at;
     };
     i64 pixel_of(const Box& window, i64 d, i64 h, i64 w) const {
-        return ((d * window.axis[1].size() + h) * window.axis[2].size() + w) * call.channels;
+        return ((d * window.axis[1].size() + h) * window.axis[2].size() + w) * depth;
     }
     Field seen(const Box& taps, const Box& window, i64* table) const {
         Field field{table, table + packed.field, table + 2 * packed.field, 0};
@@ -161,28 +167,29 @@ private:
         return field;
     }
     template <int W>
-    void filters_at(i64 n, i64 g, i64 o, i64 last, const Field& field, const R* x, const i64* at, i64 count,
+    void filters_at(i64 n, i64 g, i64 o, Range filters, const Field& field, const R* x, const i64* at, i64 count,
                     const Outputs& outputs, R* states) const {
         R* const stage = outputs.stage;
+        const R* seen = LANES == GROUPS ? x + o - filters.first : x;
         F counts[S];
         for (F& many : counts) many = splat<F>(R(field.count));
         for (i64 i = 0; i < count; i += S) {
             const R* pixels[S];  // beyond the last site, the last again
-            for (int s = 0; s < S; ++s) pixels[s] = x + at[i + s < count ? i + s : count - 1];
-            fold<false, false, S, W, PARTS>(field, pixels, nullptr, reading(g, o), states);
+            for (int s = 0; s < S; ++s) pixels[s] = seen + at[i + s < count ? i + s : count - 1];
+            fold<LANES, false, S, W, PARTS>(field, pixels, nullptr, this->reading(g, o), states);
             R* to[OUTPUTS];
             for (int q = 0; q < OUTPUTS; ++q) to[q] = stage + q * stage_size + i * W * V;
-            finish<S, W, PARTS>(states, counts, to, W * V, V);
+            this->template finish<S, W, PARTS>(states, counts, to, W * V, V);
         }
-        const i64 lanes = least(last - o, W * V), filter = g * call.filters + o;
+        const i64 lanes = least(filters.last - o, W * V), filter = g * call.filters + o;
         R bias[W * V];
         if (call.bias.data)
-            for (i64 i = 0; i < W * V; ++i) bias[i] = widen(*call.bias.at<T>(filter + least(i, lanes - 1), 0));
-        separate(stage, W * V, count, lanes, call.y.at<T>(n, filter), call.y.stride[1], outputs.y_at, call.bias.data ? bias : nullptr);
+            for (i64 i = 0; i < W * V; ++i) bias[i] = widen(*call.bias.template at<T>(filter + least(i, lanes - 1), 0));
+        separate(stage, W * V, count, lanes, call.y.template at<T>(n, filter), call.y.stride[1], outputs.y_at, call.bias.data ? bias : nullptr);
         if (PARTS == Functor::PARTS && call.saves)
             for (int q = 0; q < Functor::SAVES; ++q)
                 separate(stage + (1 + q) * stage_size, W * V, count, lanes,
-                         call.state.at<R>(n, filter) + q * call.state_part, call.state.stride[1], outputs.state_at, (const R*)nullptr);
+                         call.state.template at<R>(n, filter) + q * call.state_part, call.state.stride[1], outputs.state_at, (const R*)nullptr);
     }
 };
 

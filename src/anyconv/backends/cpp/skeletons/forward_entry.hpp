@@ -5,9 +5,7 @@
 namespace anyconv {
 
 template <class Pass> bool run_forward(const Forward& call, const Pass& pass) {
-    const i64 chunks = call.geometry.chunks(), unit = Functor::VECTORS * V;
-    const i64 part = up((call.filters + call.filter_parts - 1) / call.filter_parts, call.lanes_are_sites ? Functor::FILTERS : unit);
-    const i64 parts = (call.filters + part - 1) / part;
+    const i64 chunks = call.geometry.chunks(), part = call.part(Pass::UNIT), parts = (call.filters + part - 1) / part;
     return share(call.team, call.batch * call.groups * chunks * parts, pass.bytes(), [&](i64 task, const Scratch& scratch) {
         i64 p = task % parts, chunk = task / parts % chunks, g = task / parts / chunks % call.groups;
         i64 n = task / parts / chunks / call.groups, last = (p + 1) * part;
@@ -15,21 +13,29 @@ template <class Pass> bool run_forward(const Forward& call, const Pass& pass) {
     });
 }
 
-template <int PARTS> bool forward(const Forward& call, const Work& work) {
-    if (call.lanes_are_sites) return run_forward(call, SitesForward<PARTS>(work));
-    return run_forward(call, FiltersForward<PARTS>(work));
+template <int PARTS> bool run(const Work<G>& work) { return run_forward(work.call, FiltersForward<PARTS, GROUPS>(work)); }
+template <int PARTS> bool run(const Work<O>& work) {
+    if (work.call.lanes == SITES) return run_forward(work.call, SitesForward<PARTS>(work));
+    return run_forward(work.call, FiltersForward<PARTS, CHANNELS>(work));
+}
+
+template <int LANE> bool forward(const Forward& call) {
+    const i64 block = call.lanes == SITES ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
+    const Packed<LANE> packed(call.geometry.taps(), call.channels, call.filters, block);
+    Scratch operands(call.groups * packed.size() * i64(sizeof(R)));
+    if (!operands) return false;
+    R* at = operands.at<R>(0);
+    if (!packed.fill_all(call.team, call.geometry, call.operand, call.groups, at)) return false;
+    const Work<LANE> work{call, packed, at};
+    return call.saves ? run<Functor::PARTS>(work) : run<Functor::RESULT>(work);
 }
 
 }  // namespace anyconv
 
-extern "C" ENTRY int anyconv_forward(const anyconv::Forward* call) {
+extern "C" ENTRY int anyconv_forward(const anyconv::Forward* given) {
     using namespace anyconv;
-    const i64 block = call->lanes_are_sites ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
-    const Packed<O> packed(call->geometry.taps(), call->channels, call->filters, block);
-    Scratch operands(call->groups * packed.size() * i64(sizeof(R)));
-    if (!operands) return 1;
-    R* at = operands.at<R>(0);
-    if (!packed.fill_all(call->team, call->geometry, call->operand, call->groups, at)) return 1;
-    const Work work{*call, packed, at};
-    return !(call->saves ? forward<Functor::PARTS>(*call, work) : forward<Functor::RESULT>(*call, work));
+    if (given->lanes != GROUPS) return !forward<O>(*given);
+    Forward call = *given;
+    call.filters = call.groups, call.groups = 1;  // as lanes of one
+    return !forward<G>(call);
 }

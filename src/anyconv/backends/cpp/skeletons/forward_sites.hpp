@@ -5,11 +5,12 @@
 
 namespace anyconv {
 
-template <int PARTS> struct SitesForward : Work {
+template <int PARTS> struct SitesForward : Work<O> {
+    static constexpr int UNIT = Functor::FILTERS;
     static constexpr int S = Functor::SITES * Functor::VECTORS / Functor::FILTERS;  // vectors of sites, with FILTERS each
     static constexpr int ALONE = (Functor::SITES * Functor::VECTORS + 1) / 2;           // with one
     i64 window_size, mask_size, row_size;
-    explicit SitesForward(const Work& work) : Work(work) {
+    explicit SitesForward(const Work<O>& work) : Work<O>(work) {
         mask_size = Planes(call.geometry, call.geometry.window(call.geometry.chunk(0))).channel;
         window_size = mask_size * call.channels;
         row_size = up(mask_size, V) + V * (S > ALONE ? S : ALONE);
@@ -89,9 +90,9 @@ private:
             if (call.geometry.mode == SKIP) {
                 const R* masks[VECTORS];
                 for (int s = 0; s < VECTORS; ++s) masks[s] = m.mask + (pixels[s] - m.x);
-                fold<true, true, VECTORS, FILTERS, PARTS>(field, pixels, masks, reading(g, o), m.states);
+                fold<SITES, true, VECTORS, FILTERS, PARTS>(field, pixels, masks, reading(g, o), m.states);
             } else {
-                fold<true, false, VECTORS, FILTERS, PARTS>(field, pixels, nullptr, reading(g, o), m.states);
+                fold<SITES, false, VECTORS, FILTERS, PARTS>(field, pixels, nullptr, reading(g, o), m.states);
             }
             R* to[OUTPUTS];
             for (int q = 0; q < OUTPUTS; ++q) to[q] = m.stage + q * FILTERS * row_size + v * V;

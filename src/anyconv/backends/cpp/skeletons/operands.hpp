@@ -1,5 +1,6 @@
-// Operands, packed for a kernel whose lanes lie along one axis (filters forward, channels backward): blocks of a few
-// columns along that axis, in each block one row for every (k, other channel). What an operand does not vary along is not stored.
+// Operands, packed for a kernel whose lanes lie along one axis (filters forward, channels backward; groups of one channel
+// and one filter are both): blocks of a few columns along that axis, in each block one row for every (k, other channel).
+// What an operand does not vary along is not stored.
 #pragma once
 #include "functor.hpp"
 #include "geometry.hpp"
@@ -7,7 +8,8 @@
 
 namespace anyconv {
 
-enum Along { O = 1, C = 2, K = 4 };
+enum Along { O = 1, C = 2, G = O | C, K = 4 };
+enum Lanes : i64 { CHANNELS, SITES, GROUPS };  // what the lanes of a vector are, as launch.py writes it
 constexpr int V = lanes_of<VectorOf<R>::type>;
 typedef VectorOf<R>::type F;
 constexpr int N = Functor::OPERANDS, AT_LEAST_ONE = N ? N : 1;  // no array of C++ is empty
@@ -16,8 +18,8 @@ constexpr bool varies(int p, int axes) { return (Functor::AXES[p] & axes) != 0; 
 INLINE i64 up(i64 value, i64 multiple) { return (value + multiple - 1) / multiple * multiple; }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-template <int LANE> struct Packed {  // LANE: O or C
-    static constexpr int OTHER = LANE == O ? C : O;
+template <int LANE> struct Packed {  // LANE: O, C or G
+    static constexpr int OTHER = G & ~LANE;
     i64 inner, lanes, field, block, columns;  // other channels; lanes; rows: taps times inner; lanes in whole blocks
     i64 start[N + 1];                         // where each operand begins
     Packed(i64 taps, i64 inner_, i64 lanes_, i64 block_)
@@ -45,7 +47,8 @@ template <int LANE> struct Packed {  // LANE: O or C
 private:
     // the rows of operand p of group g for the inner channels [first, last), along what lies together in memory
     void fill(const Geometry& geo, const Strided& from, int p, i64 g, i64 first, i64 last, R* to) const {
-        const i64 *s = from.stride, across = s[LANE == O ? 0 : 1], along = s[LANE == O ? 1 : 0];
+        const int axis = LANE == O || (LANE == G && varies(p, O)) ? 0 : 1;
+        const i64 *s = from.stride, across = s[axis], along = s[1 - axis];
         const i64 taps = rows(p) == 1 ? 1 : field / inner, pitch = width(p), lanes_of_p = varies(p, LANE) ? lanes : 1;
         const i64 filters = LANE == O ? lanes : inner, channels = LANE == O ? inner : lanes;
         const T* base = (const T*)from.data + (varies(p, O) ? g * filters * s[0] : g * channels * s[1]);

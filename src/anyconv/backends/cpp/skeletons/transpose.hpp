@@ -88,19 +88,19 @@ NOINLINE void interleave(const T* from, i64 across, i64 along, i64 pixels, i64 c
     for (i64 c = 0; c < channels; c += V)
         for (i64 i = 0; i < pixels; i += V) {
             const i64 wide = pixels - i < V ? pixels - i : V, deep = channels - c < V ? channels - c : V;
-            F square[V];
-            for (i64 j = 0; j < V; ++j) {
-                const T* row = from + (c + (j < deep ? j : 0)) * across + i * along;
-                if (along == 1) {
-                    square[j] = read<F>(row, wide);
-                } else {
-                    R line[V] = {};
-                    collect(row, along, wide, line);
-                    square[j] = load<F>(line);
-                }
+            const T* corner = from + c * across + i * along;
+            R* line = to + i * pitch + c;
+            if (along != 1) {
+                for (i64 w = 0; w < wide; ++w) collect(corner + w * along, across, deep, line + w * pitch);
+                continue;
             }
+            F square[V];  // in registers, as all loops over it are unrolled
+            UNROLL
+            for (int j = 0; j < V; ++j) square[j] = read<F>(corner + (j < deep ? j : 0) * across, wide);
             transpose(square);
-            for (i64 w = 0; w < wide; ++w) store<F>(to + (i + w) * pitch + c, square[w], deep);
+            UNROLL
+            for (int w = 0; w < V; ++w)
+                if (w < wide) store<F>(line + w * pitch, square[w], deep);
         }
 }
 
@@ -114,19 +114,30 @@ NOINLINE void separate(const R* from, i64 pitch, i64 pixels, i64 channels, T* to
         const bool joined = at[i + wide - 1] - at[i] == wide - 1;  // the offsets ascend
         for (i64 c = 0; c < channels; c += V) {
             const i64 deep = channels - c < V ? channels - c : V;
-            F square[V];
-            for (i64 w = 0; w < V; ++w) square[w] = load<F>(from + (i + (w < wide ? w : 0)) * pitch + c);
-            if (add) for (F& row : square) row += load<F>(add + c);
+            if (across != 1 && !joined) {
+                for (i64 w = 0; w < wide; ++w)
+                    for (i64 j = c; j < c + deep; ++j)
+                        to[j * across + at[i + w]] = Narrow<T>::of(from[(i + w) * pitch + j] + (add ? add[j] : R(0)));
+                continue;
+            }
+            const F more = add ? load<F>(add + c) : F{};
+            F square[V];  // in registers, as all loops over it are unrolled
+            UNROLL
+            for (int w = 0; w < V; ++w) {
+                square[w] = load<F>(from + (i + (w < wide ? w : 0)) * pitch + c);
+                if (add) square[w] += more;
+            }
             if (across == 1) {
-                for (i64 w = 0; w < wide; ++w) write<F>(to + c + at[i + w], square[w], deep);
+                UNROLL
+                for (int w = 0; w < V; ++w)
+                    if (w < wide) write<F>(to + c + at[i + w], square[w], deep);
                 continue;
             }
             transpose(square);
-            for (i64 j = 0; j < deep; ++j) {
-                T* row = to + (c + j) * across;
-                if (joined) write<F>(row + at[i], square[j], wide);
-                else for (i64 w = 0; w < wide; ++w) row[at[i + w]] = Narrow<T>::of(square[j][w]);
-            }
+            T* corner = to + c * across + at[i];
+            UNROLL
+            for (int j = 0; j < V; ++j)
+                if (j < deep) write<F>(corner + j * across, square[j], wide);
         }
     }
 }
