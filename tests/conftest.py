@@ -31,10 +31,11 @@ def _deterministic():
 
 @pytest.fixture
 def backend(request, monkeypatch):
-    """A backend by name; ``channels``, ``sites`` and ``groups`` are cpp with its lanes forced, and the smallest chunks."""
+    """A backend by name; ``channels`` (or groups of one) and ``sites`` are cpp with its lanes forced, and the smallest chunks."""
     name = request.param
-    if name in ("channels", "sites", "groups"):
-        monkeypatch.setattr(schedule, "_lanes", lambda work, across, lanes: name)
+    if name in ("channels", "sites"):
+        forced = (name, "groups" if name == "channels" else name)
+        monkeypatch.setattr(schedule, "_lanes", lambda work, across, lanes: forced[work.depthwise])
         monkeypatch.setattr(schedule, "_chunk", lambda work, *_, **__: tuple(min(2, s) for s in work.sites))
         schedule.forward.cache_clear()
         schedule.backward.cache_clear()

@@ -110,7 +110,7 @@ def test_reduction_by_padding_mode(reduce, mode, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
-@pytest.mark.parametrize("backend", ["reference", "groups"], indirect=True)
+@every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES[1::2], ids=str)
 @pytest.mark.parametrize("mode", ["zeros", "skip", "circular"])

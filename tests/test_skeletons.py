@@ -30,18 +30,26 @@ def compile_and_run(tmp_path, *more, arguments=()):
     return subprocess.run([str(made), *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(params=[((), 120), (("-DANYCONV_DEPTHWISE",), 36)], ids=["any layer", "depthwise"])
+def library(request):
+    """Flags of a library for some layers, and how many runs there are for it."""
+    return request.param
+
+
 @x86
 @pytest.mark.parametrize("march", SETS)
-def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march):
-    done = compile_and_run(tmp_path, f"-march={march}")
-    assert done.stdout == "138 runs, 0 failures\n"
+def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
+    flags, runs = library
+    done = compile_and_run(tmp_path, f"-march={march}", *flags)
+    assert done.stdout == f"{runs} runs, 0 failures\n"
     assert done.returncode == 0
 
 
-def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path):
-    done = compile_and_run(tmp_path, *SANITIZERS)
+def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path, library):
+    flags, runs = library
+    done = compile_and_run(tmp_path, *SANITIZERS, *flags)
     assert done.stderr == ""
-    assert done.stdout == "138 runs, 0 failures\n"
+    assert done.stdout == f"{runs} runs, 0 failures\n"
 
 
 def test_that_program_can_fail(tmp_path):

@@ -30,6 +30,11 @@ class Problem:
         return self.in_channels // self.geometry.groups * self.geometry.taps
 
     @property
+    def depthwise(self) -> bool:
+        """Whether there are several groups, of one channel and one filter each."""
+        return self.in_channels == self.out_channels == self.geometry.groups > 1
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """The shape of an operand that varies along every axis."""
         return (self.out_channels, self.in_channels // self.geometry.groups, *self.geometry.kernel)

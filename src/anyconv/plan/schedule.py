@@ -96,7 +96,7 @@ class Schedule:
     """How one call is cut.
 
     Args:
-        lanes: ``"channels"`` (filters forward, channels backward), ``"sites"``, or ``"groups"``, which have one of each.
+        lanes: ``"channels"`` (filters forward, channels backward), ``"sites"``, or ``"groups"`` of one of each.
         chunk: sites of a task along each of the three axes.
         parts: forward, pieces of the filters; backward, sums that are joined at the end.
     """
@@ -138,6 +138,11 @@ class Work:
         groups = problem.geometry.groups
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
         return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether there are several groups, of one channel and one filter each."""
+        return self.channels == self.filters == 1 < self.geometry.groups
 
     @property
     def sites(self) -> Ints:
@@ -190,7 +195,7 @@ def _lanes(work: Work, across: int, lanes: int) -> str:
     g, sites = work.geometry, work.sites
     rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
     padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)
-    if not work.channels == work.filters == 1 < g.groups:
+    if not work.depthwise:
         return "sites" if padded * 1.1 < waste(across, lanes) else "channels"
     if work.channels_last or sites[-1] <= LONG_ROW:
         return "sites" if padded * 1.1 < waste(g.groups, lanes) else "groups"

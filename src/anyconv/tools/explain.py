@@ -110,7 +110,7 @@ def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[s
 def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:
     """The schedule, the time that the arithmetic alone takes, and the generated source."""
     machine = this_machine()
-    source = render(problem.formula, problem.dtype, machine)
+    source = render(problem.formula, problem.dtype, machine, depthwise=problem.depthwise)
     tile = source.tile
     lines = [
         f"vectors of {machine.lanes(source.itemsize)} lanes, {machine.registers} registers",

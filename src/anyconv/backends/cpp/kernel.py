@@ -74,7 +74,10 @@ def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | Non
         BackendError: it cannot be built, and is ``required``.
     """
     machine = this_machine()
-    sources = [render(problem.formula, problem.dtype, machine, (name,)) for name in PASSES[: 1 + trains]]
+    sources = [
+        render(problem.formula, problem.dtype, machine, (name,), depthwise=problem.depthwise)
+        for name in PASSES[: 1 + trains]
+    ]
     try:
         forward, *backward = _side_by_side(sources)
     except BuildError as error:

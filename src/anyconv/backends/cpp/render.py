@@ -37,6 +37,7 @@ class Source:
         tile: its registers.
         dtype: of the tensors.
         passes: what it computes.
+        depthwise: whether each group has one channel and one filter: such layers have loop nests of their own.
     """
 
     formula: str
@@ -45,11 +46,13 @@ class Source:
     tile: Tile = field(compare=False)
     dtype: str
     passes: tuple[str, ...]
+    depthwise: bool = False
 
     @property
     def title(self) -> str:
         """What is in it, in a line."""
-        return f"{self.formula}, {' and '.join(self.passes)} in {self.dtype}"
+        where = " of depthwise layers" if self.depthwise else ""
+        return f"{self.formula}, {' and '.join(self.passes)}{where} in {self.dtype}"
 
     @property
     def itemsize(self) -> int:
@@ -60,19 +63,24 @@ class Source:
 Operands = tuple[tuple[str, str], ...]  # names and axes
 
 
-def render(formula: Formula, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES) -> Source:
+def render(
+    formula: Formula, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES, *, depthwise: bool = False
+) -> Source:
     """The source of a formula's kernels in one dtype, for any shape.
 
     Args:
         passes: what it will compute: ``"forward"``, ``"backward"``, or the ``"limit"`` of both.
+        depthwise: each group will have one channel and one filter.
     """
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
     operands = tuple((name, operand.axes) for name, operand in formula.parameters.items())
-    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, passes)
+    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, passes, depthwise)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, passes: tuple[str, ...]) -> Source:
+def _render(
+    of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, passes: tuple[str, ...], depthwise: bool
+) -> Source:
     expr, pixel, operands, reduction = of
     made = functor(expr, pixel, tuple(name for name, _ in operands), reduction)
     values = [*made.step, *made.gradients.values()]
@@ -81,10 +89,11 @@ def _render(of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Mach
     stored, computed = STORAGE[dtype]
     body = "\n".join(f"    {line}".rstrip() for line in _Writer(made, pixel, operands).functor(tiles))
     title = written(expr, reduction)
+    settings = "#define ANYCONV_FUNCTOR" + "\n#define ANYCONV_DEPTHWISE" * depthwise
     text = f"""\
 // {title}
 // {" and ".join(passes)} in {dtype}; rendered by anyconv
-#define ANYCONV_FUNCTOR
+{settings}
 #include "ops.hpp"
 #include "storage.hpp"
 
@@ -101,7 +110,7 @@ struct Functor {{
 
 {chr(10).join(f'#include "{name}_entry.hpp"' for name in passes)}
 """
-    return Source(title, text, made, tiles, dtype, passes)
+    return Source(title, text, made, tiles, dtype, passes, depthwise)
 
 
 def skeletons() -> str:

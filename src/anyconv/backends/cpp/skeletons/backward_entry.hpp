@@ -87,13 +87,14 @@ template <class Pass, int LANE> bool backward(const BackwardWork<LANE>& unplaced
 extern "C" ENTRY int anyconv_backward(const anyconv::Backward* given) {
     using namespace anyconv;
     Backward call = *given;
-    if (call.lanes == GROUPS) call.channels = call.groups, call.filters = call.groups = 1;  // as lanes of one
-    const i64 taps = call.geometry.taps(), block = call.lanes == SITES ? 1 : V;
-    if (call.lanes == GROUPS) {
-        const Packed<G> packed(taps, 1, call.channels, block);
-        return !backward<ChannelsBackward<G>>(BackwardWork<G>{call, packed, {}});
-    }
-    const Packed<C> packed(taps, call.filters, call.channels, block);
-    const BackwardWork<C> work{call, packed, {}};
-    return !(call.lanes == SITES ? backward<SitesBackward>(work) : backward<ChannelsBackward<C>>(work));
+    const i64 taps = call.geometry.taps();
+    if constexpr (DEPTHWISE)
+        if (call.lanes == GROUPS) {
+            call.channels = call.groups, call.groups = 1;  // as lanes of one
+            return !backward<ChannelsBackward<G>>(BackwardWork<G>{call, Packed<G>(taps, 1, call.channels, V), {}});
+        }
+    const BackwardWork<C> work{call, Packed<C>(taps, call.filters, call.channels, call.lanes == SITES ? 1 : V), {}};
+    if constexpr (!DEPTHWISE)
+        if (call.lanes == CHANNELS) return !backward<ChannelsBackward<C>>(work);
+    return !backward<SitesBackward>(work);
 }

@@ -15,8 +15,9 @@ template <class Pass> bool run_forward(const Forward& call, const Pass& pass) {
 
 template <int PARTS> bool run(const Work<G>& work) { return run_forward(work.call, FiltersForward<PARTS, GROUPS>(work)); }
 template <int PARTS> bool run(const Work<O>& work) {
-    if (work.call.lanes == SITES) return run_forward(work.call, SitesForward<PARTS>(work));
-    return run_forward(work.call, FiltersForward<PARTS, CHANNELS>(work));
+    if constexpr (!DEPTHWISE)
+        if (work.call.lanes == CHANNELS) return run_forward(work.call, FiltersForward<PARTS, CHANNELS>(work));
+    return run_forward(work.call, SitesForward<PARTS>(work));
 }
 
 template <int LANE> bool forward(const Forward& call) {
@@ -34,8 +35,11 @@ template <int LANE> bool forward(const Forward& call) {
 
 extern "C" ENTRY int anyconv_forward(const anyconv::Forward* given) {
     using namespace anyconv;
-    if (given->lanes != GROUPS) return !forward<O>(*given);
     Forward call = *given;
-    call.filters = call.groups, call.groups = 1;  // as lanes of one
-    return !forward<G>(call);
+    if constexpr (DEPTHWISE)
+        if (call.lanes == GROUPS) {
+            call.filters = call.groups, call.groups = 1;  // as lanes of one
+            return !forward<G>(call);
+        }
+    return !forward<O>(call);
 }

@@ -10,6 +10,11 @@ namespace anyconv {
 
 enum Along { O = 1, C = 2, G = O | C, K = 4 };
 enum Lanes : i64 { CHANNELS, SITES, GROUPS };  // what the lanes of a vector are, as launch.py writes it
+#ifdef ANYCONV_DEPTHWISE  // a library for layers with one channel and one filter in a group has GROUPS instead of CHANNELS
+constexpr bool DEPTHWISE = true;
+#else
+constexpr bool DEPTHWISE = false;
+#endif
 constexpr int V = lanes_of<VectorOf<R>::type>;
 typedef VectorOf<R>::type F;
 constexpr int N = Functor::OPERANDS, AT_LEAST_ONE = N ? N : 1;  // no array of C++ is empty
