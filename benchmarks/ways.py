@@ -118,11 +118,19 @@ def jax_tap_loop(formula: Formula, layer: Layer) -> Way:
     return JaxTapLoop(next(name for name, f in FORMULAS.items() if f is formula), layer)
 
 
+def numba_loops(formula: Formula, layer: Layer) -> Way:
+    """Loops in Numba, where it is installed."""
+    from .numba_way import NumbaLoops  # noqa: PLC0415 - as above
+
+    return NumbaLoops(next(name for name, f in FORMULAS.items() if f is formula), layer)
+
+
 WAYS: dict[str, Callable[[Formula, Layer], Way]] = {
     "anyconv": ours,
     "tap loop, compiled": lambda f, layer: torch.compile(tap_loop(f, layer), dynamic=False),
     "unfold, compiled": lambda f, layer: torch.compile(unfold(f, layer), dynamic=False),
     "tap loop, JAX": jax_tap_loop,
+    "loops, Numba": numba_loops,
     "tap loop, eager": tap_loop,
     "nn.ConvNd": convolution,
 }

@@ -59,6 +59,29 @@ def test_the_ways_agree(name):
         assert cpu.disagreement(name, LAYER, way(FORMULAS[name], LAYER)) <= 1
 
 
+def test_a_way_without_gradients_is_checked_and_timed_forward():
+    right = tap_loop(FORMULAS["-|x-w|"], LAYER)
+
+    class Forward:
+        forward_only = True
+
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, *tensors):
+            return right(*tensors).detach() * self.factor
+
+    assert cpu.disagreement("-|x-w|", LAYER, Forward(1)) <= 1
+    assert cpu.disagreement("-|x-w|", LAYER, Forward(1.001)) > 1
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("way", ["tap loop, JAX", "loops, Numba"])
+def test_ways_of_others_where_they_are_installed(name, way):
+    pytest.importorskip("jax" if "JAX" in way else "numba")
+    assert cpu.disagreement(name, LAYER, cpu.WAYS[way](FORMULAS[name], LAYER)) <= 1
+
+
 def test_numbers_that_all_overflow_prove_nothing(monkeypatch):
     endless = Formula(lambda x, w: torch.exp((x + w) * 0 + 1e4))
     monkeypatch.setitem(cpu.FORMULAS, "endless", endless)
