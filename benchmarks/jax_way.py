@@ -17,15 +17,13 @@ Array = Any
 WAIT: Any = jax.block_until_ready  # its types say less than Any
 
 
-@jax.custom_jvp
-def _abs(a: Array) -> Array:
-    """With the derivative 0 at 0, as in torch; JAX's own is 1 there, and pixels do meet weights."""
-    return jnp.abs(a)
+def _derivative_of_abs(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return jnp.abs(primals[0]), tangents[0] * jnp.sign(primals[0])
 
 
-@_abs.defjvp
-def _abs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _abs(*primals), tangents[0] * jnp.sign(primals[0])
+# with the derivative 0 at 0, as in torch; JAX's own is 1 there, and pixels do meet weights
+_abs: Any = jax.custom_jvp(jnp.abs)
+_abs.defjvp(_derivative_of_abs)
 
 
 def _spline(x: Array, *weights: Array) -> Array:

@@ -92,7 +92,6 @@ class NumbaLoops:
 def _loops(map_: Callable[..., float], fold: Fold, start: Any) -> Any:
     value, join = numba.njit(fastmath=True)(map_), numba.njit(fastmath=True)(fold)
 
-    @numba.njit(parallel=True, fastmath=True)
     def run(x: Any, operands: Any, y: Any, strides: Any, filters: int) -> None:
         _, batch, outputs, deep, high, wide = y.shape
         _, channels, taps_d, taps_h, taps_w, _ = operands.shape
@@ -116,4 +115,4 @@ def _loops(map_: Callable[..., float], fold: Fold, start: Any) -> Any:
                                 v = value(row[w * strides[2] + k], p0, p1, p2, p3, p4, p5, p6, p7)
                                 first[w], second[w] = join(first[w], second[w], v)
 
-    return run
+    return numba.njit(parallel=True, fastmath=True)(run)
