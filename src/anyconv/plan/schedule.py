@@ -195,11 +195,12 @@ def _lanes(work: Work, across: int, lanes: int) -> str:
     g, sites = work.geometry, work.sites
     rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
     padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)
-    if not work.depthwise:
-        return "sites" if padded * 1.1 < waste(across, lanes) else "channels"
-    if work.channels_last or sites[-1] <= LONG_ROW:
-        return "sites" if padded * 1.1 < waste(g.groups, lanes) else "groups"
-    return "sites"
+    which = "channels"
+    if work.depthwise:
+        if not work.channels_last and sites[-1] > LONG_ROW:
+            return "sites"
+        which, across = "groups", g.groups
+    return "sites" if padded * 1.1 < waste(across, lanes) else which
 
 
 def _chunks(sites: Ints, chunk: Ints) -> int:

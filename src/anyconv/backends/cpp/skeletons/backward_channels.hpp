@@ -121,7 +121,7 @@ private:
                 R* to = windows.of(n, g, block + v, chunk);
                 const R* of = gx + v * window_size;
                 if (o == 0) copy(of, window_size, to);
-                else for (i64 i = 0; i < window_size; ++i) to[i] += of[i];
+                else add(of, window_size, to);
             }
             o += filters_at_once;
         } while (o < call.filters);
