@@ -1,7 +1,11 @@
 // The skeletons as they stand, with the functor of the ordinary convolution, against loops that nobody could get wrong.
 // tests/test_skeletons.py compiles and runs this, for several instruction sets and with sanitizers.
 #include "forward_entry.hpp"
+#ifdef ANYCONV_IMAGES  // as for a map that sees several images
+#include "backward_images_entry.hpp"
+#else
 #include "backward_entry.hpp"
+#endif
 
 #include <cmath>
 #include <cstdio>
@@ -83,11 +87,12 @@ static void run(const Case& c, i64 lanes, i64 chunk, i64 parts) {
     const Strided weight{w.data(), {c.channels * taps, taps, c.kernel[1] * c.kernel[2], c.kernel[2], 1}};
     Strided gradient = weight, operand_bias{bias.data(), {1, 0, 0, 0, 0}};
     gradient.data = gw.data();
-    Forward forward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 0, 0,
-                    images(x.data(), in, c.size), images(y.data(), out, sites), {}, operand_bias, {weight}};
-    Backward backward{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 1, 0,
-                      images(x.data(), in, c.size), images(g.data(), out, sites), {}, images(gx.data(), in, c.size),
-                      {weight}, {gradient}};
+    const i64 channel_parts = least(c.channels, parts);
+    Forward forward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 0, 0,
+                     images(x.data(), in, c.size), images(y.data(), out, sites), {}, operand_bias, {weight}}};
+    Backward backward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, channel_parts, 1, 0,
+                       images(x.data(), in, c.size), images(g.data(), out, sites), {}, images(gx.data(), in, c.size),
+                       {weight}, {gradient}}};
     if (anyconv_forward(&forward) || anyconv_backward(&backward)) {
         std::printf("no memory\n");
         ++failures;

@@ -12,18 +12,34 @@ from anyconv.backends.cpp.kernel import kernel_of
 from anyconv.backends.cpp.render import render
 from anyconv.backends.cpp.spell import RESERVED, Speller, names
 from anyconv.expr import parse
+from anyconv.expr.expr import var
 from anyconv.geometry import Geometry
+from anyconv.mathematics import Mathematics
 from anyconv.plan import Problem, schedule
 from anyconv.plan.machine import Machine, machine_of
 from anyconv.plan.schedule import Tile, Work, cost, multiplies, tile
 from anyconv.reductions import BUILTIN
+from anyconv.variables import Variable
 
 AVX512 = Machine("x86_64", ("avx512f",), vector_bytes=64, registers=32)
 AVX2 = Machine("x86_64", ("avx2", "fma"), vector_bytes=32, registers=16)
 
 
 def made(text, reduce, operands=("w",)):
-    return functor(parse(text), "x", operands, BUILTIN[reduce])
+    seen = (Variable("x", "x", "nci"), *(Variable(name, name, "ock") for name in operands))
+    return functor(
+        Mathematics(
+            variables=seen,
+            outer=(),
+            values=(parse(text),),
+            reduction=BUILTIN[reduce],
+            inner=None,
+            finish=var("y"),
+            accumulators=("y",),
+            slopes=(),
+            field=None,
+        )
+    )
 
 
 def test_a_sums_functor():
@@ -74,6 +90,12 @@ def test_a_maximum_is_compared_with_the_value_that_was_folded():
     torch.testing.assert_close(
         x.grad, torch.full_like(x, 0.1)
     )  # a value that missed its own maximum would give nothing
+
+
+def test_a_negative_product_of_a_difference_is_grouped():
+    """Its first factor is negated as a whole."""
+    text = Speller({"x": "x", "w": "w", "g": "g"}).add({"dx": parse("-((0.2 - w) * g)")})
+    assert text == ["dx = fma(-(splat<F>(0.2) - w), g, dx);"]
 
 
 def test_names_that_mean_something_in_cpp():

@@ -114,10 +114,10 @@ def test_only_what_the_adjoint_needs_is_saved():
 
 def test_unknown_names_are_refused():
     with pytest.raises(
-        FormulaError, match=r"`reduce` is 'median'\n  It must be one of sum, mean, prod, max, min, logsumexp\."
+        FormulaError, match=r"`reduce` is 'median'\n  It must be one of sum, mean, prod, max, min, logsumexp, softmax"
     ):
         reduction("median")
     with pytest.raises(FormulaError, match="`step` of reduction 'r' uses q"):
-        Reduction("r", ("s",), ("0",), ("s + q",), ("a_s + b_s",), "s", "1")
-    with pytest.raises(FormulaError, match="`merge` of reduction 'r' needs 1 texts, got 2"):
-        Reduction("r", ("s",), ("0",), ("s + v",), ("a_s", "b_s"), "s", "1")
+        Reduction("r", "0", "s + q", "a_s + b_s", "s", "1")
+    with pytest.raises(FormulaError, match="`merge` of reduction 'r' needs 1 values, got 2"):
+        Reduction("r", "0", "s + v", ("a_s", "b_s"), "s", "1")

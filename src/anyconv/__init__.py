@@ -20,11 +20,30 @@ if TYPE_CHECKING:
     from .modules import Conv1d as Conv1d
     from .modules import Conv2d as Conv2d
     from .modules import Conv3d as Conv3d
+    from .operands import center as center
+    from .operands import guide as guide
+    from .operands import offsets as offsets
     from .operands import per_channel as per_channel
     from .operands import per_filter as per_filter
+    from .operands import per_offset as per_offset
+    from .operands import per_pair as per_pair
+    from .operands import per_site as per_site
     from .operands import per_tap as per_tap
     from .operands import shared as shared
+    from .pooling import Pool1d as Pool1d
+    from .pooling import Pool2d as Pool2d
+    from .pooling import Pool3d as Pool3d
+    from .reductions import Reduction as Reduction
+    from .reductions import check_laws as check_laws
+    from .reductions import norm as norm
+    from .reductions import over as over
     from .tools.explain import explain as explain
+    from .transposed import conv_transpose1d as conv_transpose1d
+    from .transposed import conv_transpose2d as conv_transpose2d
+    from .transposed import conv_transpose3d as conv_transpose3d
+    from .transposed_layers import ConvTranspose1d as ConvTranspose1d
+    from .transposed_layers import ConvTranspose2d as ConvTranspose2d
+    from .transposed_layers import ConvTranspose3d as ConvTranspose3d
 
 _MODULES = ("cache",)
 _HOME = {
@@ -32,13 +51,32 @@ _HOME = {
     "Conv1d": "modules",
     "Conv2d": "modules",
     "Conv3d": "modules",
+    "ConvTranspose1d": "transposed_layers",
+    "ConvTranspose2d": "transposed_layers",
+    "ConvTranspose3d": "transposed_layers",
     "Formula": "formula",
+    "Pool1d": "pooling",
+    "Pool2d": "pooling",
+    "Pool3d": "pooling",
+    "Reduction": "reductions",
+    "center": "operands",
+    "check_laws": "reductions",
     "conv1d": "functional",
     "conv2d": "functional",
     "conv3d": "functional",
+    "conv_transpose1d": "transposed",
+    "conv_transpose2d": "transposed",
+    "conv_transpose3d": "transposed",
     "explain": "tools.explain",
+    "guide": "operands",
+    "norm": "reductions",
+    "offsets": "operands",
+    "over": "reductions",
     "per_channel": "operands",
     "per_filter": "operands",
+    "per_offset": "operands",
+    "per_pair": "operands",
+    "per_site": "operands",
     "per_tap": "operands",
     "receptive_fields": "functional",
     "shared": "operands",

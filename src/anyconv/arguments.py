@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,11 @@ from .formula import Formula
 from .geometry import Geometry
 from .plan import Problem
 
-Params = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+Params = Tensor | Sequence[Tensor | float] | Mapping[str, Tensor | float]
 
 
-def bind(params: Params, formula: Formula) -> dict[str, Tensor]:
-    """``params`` by name, in the order of the map's signature.
+def bind(params: Params, formula: Formula, x: Tensor) -> dict[str, Tensor]:
+    """``params`` by name, in the order of the signatures; a number for a shared operand becomes a tensor.
 
     Raises:
         FormulaError: too few, too many, or unknown names.
@@ -40,26 +41,94 @@ def bind(params: Params, formula: Formula) -> dict[str, Tensor]:
                 f"`params` has {len(values)} tensors, the formula {len(names)} operands", way_out=signature
             )
         given = dict(zip(names, values, strict=True))
+    tensors: dict[str, Tensor] = {}
     for name, value in given.items():
+        if isinstance(value, (int, float)) and formula.parameters[name].shape(1, 1, _POINT) == ():
+            value = torch.tensor(float(value), dtype=x.dtype, device=x.device)
         check_tensor(name, value)
-    return given
+        tensors[name] = value  # type: ignore[assignment]
+    return with_hooks(tensors, formula)
+
+
+def with_hooks(params: dict[str, Tensor], formula: Formula) -> dict[str, Tensor]:
+    """Operands whose gradients pass through their ``on_gradient``."""
+    hooks = {name: operand.on_gradient for name, operand in formula.parameters.items() if operand.on_gradient}
+    if not hooks:
+        return params
+    return {name: _hooked(value, hooks.get(name)) for name, value in params.items()}
+
+
+def _hooked(value: Tensor, hook: Callable[[Tensor], Tensor] | None) -> Tensor:
+    if hook is None:
+        return value
+    same: Tensor = _Hooked.apply(value, hook)  # type: ignore[no-untyped-call]
+    return same
+
+
+class _Hooked(torch.autograd.Function):
+    """The same tensor, whose gradient is what a function makes of it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, hook: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.hook = hook
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        made = ctx.hook(grad)
+        if not isinstance(made, Tensor) or made.shape != grad.shape:
+            got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+            raise ShapeError(f"`on_gradient` must give a tensor of shape {tuple(grad.shape)}, got {got}")
+        return made, None
+
+
+_POINT = Geometry.of(1, 1)
 
 
 def kernel_and_filters(params: dict[str, Tensor], formula: Formula, dims: int) -> tuple[tuple[int, ...], int]:
-    """The kernel and the number of filters, which only the weights tell."""
+    """The kernel and the number of filters, which only the operands tell."""
+    kernel, filters = formula.field, None
     for name, operand in formula.parameters.items():
-        if operand.axes == "ock":
-            if params[name].dim() != dims + 2:
-                raise ShapeError(
-                    f"`{name}` must have {dims + 2} axes (C_out, C_in / groups, *kernel), "
-                    f"got shape {tuple(params[name].shape)}"
-                )
-            shape = tuple(params[name].shape)
-            return shape[2:], shape[0]
-    raise FormulaError(
-        f"no operand of {formula} varies per tap, so the kernel size is unknown",
-        way_out=f"Use the layer anyconv.Conv{dims}d, which is told the kernel size.",
-    )
+        if operand.scope == "guide" or not set(operand.axes) & set("ok"):
+            continue
+        lead = "".join(axis for axis in operand.axes if axis in "noc")
+        wanted = len(lead) + dims * sum(axis in "ks" for axis in operand.axes) + (operand.size is not None)
+        shape = tuple(params[name].shape)
+        if len(shape) != wanted and not ("n" in lead and len(shape) == wanted - 1):
+            axes = "(C_out, C_in / groups, *kernel)" if operand.axes == "ock" else operand.axes
+            raise ShapeError(f"`{name}` must have {wanted} axes {axes}, got shape {shape}")
+        lead = lead[wanted - len(shape) :]  # unbatched
+        if "k" in operand.axes and kernel is None:
+            kernel = shape[len(lead) : len(lead) + dims]
+        if "o" in lead and filters is None:
+            filters = shape[lead.index("o")]
+    if kernel is None or filters is None:
+        unknown = "kernel size" if kernel is None else "number of filters"
+        raise FormulaError(
+            f"no operand of {formula} varies per {'tap' if kernel is None else 'filter'}, so the {unknown} is unknown",
+            way_out=f"Use the layer anyconv.Conv{dims}d, which is told the {unknown}.",
+        )
+    return kernel, filters
+
+
+def check_field(formula: Formula, geometry: Geometry) -> None:
+    """Refuse a geometry that a map of whole fields, or the offsets of taps, do not fit.
+
+    Raises:
+        ShapeError: another kernel, or another number of axes.
+        FormulaError: padding that leaves taps out of fields that the map sees whole.
+    """
+    if formula.field is not None:
+        if formula.field != geometry.kernel:
+            raise ShapeError(f"the map of {formula} sees fields of {formula.field}, the kernel is {geometry.kernel}")
+        if geometry.mode == "skip" and any(geometry.before + geometry.after):
+            raise FormulaError(
+                f"padding_mode='skip' leaves taps out, and the map of {formula} needs all of a field",
+                way_out="Pad with another mode, or not at all.",
+            )
+    for name, operand in formula.derived.items():
+        if operand.scope == "offsets" and operand.size != geometry.dims:
+            raise ShapeError(f"`{name}` is offsets({operand.size}), the convolution has {geometry.dims} spatial axes")
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -92,12 +161,19 @@ def check_params(x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, p
             way_out="A weight per tap has shape (C_out, C_in / groups, *kernel).",
         )
     operands = problem.formula.parameters
-    expected = [(name, params[name], operands[name].shape(c_in, c_out, problem.geometry)) for name in operands]
-    for name, value, wanted in [*expected, *([] if bias is None else [("bias", bias, (c_out,))])]:
+    batch, size = x.shape[0], tuple(x.shape[2:])
+    tensors = [(name, params[name], operands[name]) for name in operands]
+    for name, value, operand in [*tensors, *([] if bias is None else [("bias", bias, None)])]:
         check_tensor(name, value)
-        if tuple(value.shape) != wanted:
-            sizes = f"with C_in={c_in}, C_out={c_out}, groups={groups}"
-            scope = "one per filter" if value is bias else f"{operands[name]}, {sizes}"
+        sizes = f"with C_in={c_in}, C_out={c_out}, groups={groups}"
+        if operand is None:
+            wanted: tuple[int, ...] = (c_out,)
+            scope = "one per filter"
+        else:
+            wanted = operand.shape(c_in, c_out, problem.geometry, batch, size)
+            scope = f"{operand}, {sizes}"
+        one_for_all = operand is not None and operand.scope == "guide" and tuple(value.shape) == (batch, 1, *size)
+        if tuple(value.shape) != wanted and not one_for_all:
             raise ShapeError(f"`{name}` must have shape {wanted} ({scope}), got {tuple(value.shape)}")
         if value.dtype != x.dtype and not autocasts(x):
             raise DtypeError(

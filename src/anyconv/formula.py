@@ -1,4 +1,4 @@
-"""Formula: what is computed. A map of one pixel, and how a receptive field of mapped values is reduced.
+"""Formula: what is computed. A map of one pixel, how a receptive field of mapped values is reduced, and what follows.
 
 >>> Formula(lambda x, w: torch.tan(x + w), reduce="prod")
 Formula(y = prod(tan(x + w)))
@@ -6,19 +6,22 @@ Formula(y = prod(tan(x + w)))
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from types import MappingProxyType
 from typing import Any
 
+from .assemble import Functions, assemble
 from .errors import FormulaError
 from .expr import Expr
-from .expr.expr import statements
-from .expr.parse import RESERVED
-from .expr.trace import home, label, trace
-from .operands import Operand
-from .reductions import Reduction, reduction
+from .expr.trace import home, label
+from .mathematics import Mathematics
+from .operands import DERIVED, Operand
+from .reductions import Over, Reduction
+from .reductions.builtin import Reduce
+
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -26,29 +29,42 @@ class Formula:
     """A map and its reduction: immutable, hashable, printed as mathematics.
 
     The map is called once, here, with tracers in place of tensors; what it then computes is fixed, also where it
-    reads Python numbers around it that change later.
+    reads Python numbers around it that change later. Numbers that change are operands: ``shared(frozen=True)``.
 
     Args:
         map: a function of one pixel and its operands, in torch's functions, methods and operators. Parameters with a
-            default value keep it unless ``operands`` declares them.
-        reduce: ``"sum"``, ``"mean"``, ``"prod"``, ``"max"``, ``"min"`` or ``"logsumexp"``.
+            default value keep it unless ``operands`` declares them. It may return several numbers.
+        reduce: ``"sum"``, ``"mean"``, ``"prod"``, ``"max"``, ``"min"``, ``"logsumexp"`` or ``norm(p)``; of a map that
+            returns two numbers, ``"softmax"`` (score, value), ``"argmax"`` or ``"argmin"`` (key, value: the value at
+            the best key); a :class:`Reduction` of your own; a tuple of these, in one pass, for what the map returns
+            one after the other; or ``over(taps=..., channels=...)``.
+        epilogue: a function of the reduced values, and of operands by their names; it makes the output.
         operands: for each argument that is not a weight per tap, its scope: ``{"b": per_filter()}``.
+        gradient: for an argument of the map, a function that replaces the derivative of the map in it. It takes
+            arguments of the map, or operands of its own, by their names.
+        field: the kernel, where the map is a function of the whole receptive field of a channel: its first argument
+            is then a vector of all pixels, in the order of the taps, and a weight per tap is such a vector too. The
+            results of the channels are reduced.
         name: a name to show; by default the function's.
 
     Raises:
         TraceError: the map does something that one pixel cannot; the message shows the line and the way out.
-        FormulaError: ``reduce`` or ``operands`` name something that does not exist.
+        FormulaError: an argument names something that does not exist, or the numbers of values do not fit.
     """
 
-    map: Callable[..., Any]
-    reduce: str | Reduction = "sum"
-    operands: Mapping[str, Operand] | None = field(default=None, kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
+    map: Function
+    reduce: Reduce | Over = "sum"
+    epilogue: Function | None = attribute(default=None, kw_only=True)
+    operands: Mapping[str, Operand] | None = attribute(default=None, kw_only=True)
+    gradient: Mapping[str, Function] | None = attribute(default=None, kw_only=True)
+    field: tuple[int, ...] | None = attribute(default=None, kw_only=True)
+    name: str | None = attribute(default=None, kw_only=True)
 
-    pixel: str = field(init=False)
-    parameters: Mapping[str, Operand] = field(init=False)
-    expr: Expr = field(init=False)
-    reduction: Reduction = field(init=False)
+    pixel: str = attribute(init=False)
+    # by name, in the order of the signatures: what a caller passes, and what follows from x and the geometry
+    parameters: Mapping[str, Operand] = attribute(init=False)
+    derived: Mapping[str, Operand] = attribute(init=False)
+    mathematics: Mathematics = attribute(init=False)
 
     def __post_init__(self) -> None:
         if not callable(self.map):
@@ -56,24 +72,26 @@ class Formula:
                 f"`map` must be a function of a pixel and its operands, got {self.map!r}",
                 way_out="For example `lambda x, w: torch.tan(x + w)`.",
             )
-        declared = {} if self.operands is None else self.operands
-        pixel, *names = _argument_names(self.map, declared)
-        operands = _checked(declared, names, self.map)
-        parameters = {name: operands.get(name, Operand()) for name in names}
+        slopes = {} if self.gradient is None else self.gradient
+        if not isinstance(slopes, Mapping) or not all(map(callable, slopes.values())):
+            raise FormulaError(f"`gradient` must be a dict of functions by argument, got {slopes!r}")
+        operands = {} if self.operands is None else self.operands
+        found = assemble(Functions(self.map, self.reduce, self.epilogue, operands, slopes, self.field))
         fixed = {
-            "pixel": pixel,
-            "parameters": MappingProxyType(parameters),
-            "operands": MappingProxyType(operands),
-            "reduction": reduction(self.reduce),
-            "expr": trace(self.map, (pixel, *names)),
+            "field": found.mathematics.field,
+            "pixel": found.pixel,
+            "parameters": MappingProxyType({n: o for n, o in found.operands.items() if o.scope not in DERIVED}),
+            "derived": MappingProxyType({n: o for n, o in found.operands.items() if o.scope in DERIVED}),
+            "operands": MappingProxyType(found.declared),
+            "mathematics": found.mathematics,
             "name": self.name or (None if label(self.map).endswith("<lambda>") else label(self.map)),
+            "_key": (found.mathematics, found.pixel, tuple(found.operands.items())),
         }
         for key, value in fixed.items():
             object.__setattr__(self, key, value)
-        object.__setattr__(self, "_key", (self.expr, self.pixel, tuple(parameters.items()), self.reduction))
 
     @classmethod
-    def of(cls, formula: Formula | Callable[..., Any]) -> Formula:
+    def of(cls, formula: Formula | Function) -> Formula:
         """A bare function means ``Formula(function)``.
 
         Raises:
@@ -89,6 +107,16 @@ class Formula:
         return cls(formula)
 
     @property
+    def expr(self) -> Expr:
+        """What the map returns first; all of it, of most maps."""
+        return self.mathematics.values[0]
+
+    @property
+    def reduction(self) -> Reduction:
+        """Of the values; with ``over``, of the results of the channels."""
+        return self.mathematics.reduction
+
+    @property
     def where(self) -> str:
         """Where the map stands in the user's files, or nothing."""
         return home(self.map)
@@ -97,7 +125,9 @@ class Formula:
         return self  # as a copied layer needs: its map may be a method of the layer that is being copied
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.map, self.reduce, dict(self.operands or {}), self.name))
+        gradient = None if self.gradient is None else dict(self.gradient)
+        keywords = {"operands": dict(self.operands or {}), "field": self.field, "name": self.name}
+        return _rebuild, (self.map, self.reduce, self.epilogue, gradient, keywords)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Formula) and self._key == other._key  # type: ignore[attr-defined]
@@ -106,72 +136,11 @@ class Formula:
         return hash(self._key)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
-        return written(self.expr, self.reduction)
+        return str(self.mathematics)
 
     def __repr__(self) -> str:
         return f"Formula({self})"
 
 
-def written(expr: Expr, reduction: Reduction) -> str:
-    """A map and its reduction as mathematics: ``y = sum(abs(x - w))``."""
-    *bindings, (_, value) = statements(expr)
-    where = " where " + ", ".join(f"{name} = {text}" for name, text in bindings) if bindings else ""
-    return f"y = {reduction.name}({value}){where}"
-
-
-def _rebuild(
-    map: Callable[..., Any], reduce: str | Reduction, operands: dict[str, Operand], name: str | None
-) -> Formula:
-    return Formula(map, reduce, operands=operands, name=name)
-
-
-def _argument_names(function: Callable[..., Any], declared: Mapping[str, Operand]) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        raise FormulaError(
-            f"the signature of `{label(function)}` cannot be read, so its operands have no names",
-            way_out=f"Wrap it: `lambda x, w: {label(function)}(x, w)`.",
-        ) from None
-    names = []
-    for p in parameters:
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            raise FormulaError(
-                f"the map `{label(function)}` takes `{p}`; an operand needs a name of its own",
-                way_out="Write the operands out: `def map(x, w, b)`.",
-            )
-        if p.kind is p.KEYWORD_ONLY and (p.default is p.empty or p.name in declared):
-            raise FormulaError(
-                f"the argument `{p.name}` of the map `{label(function)}` can only be given by name",
-                way_out="Drop the `*` before it.",
-            )
-        if p.default is p.empty or p.name in declared:
-            names.append(p.name)
-    if not names:
-        raise FormulaError(f"the map `{label(function)}` takes no pixel", way_out="Its first argument is the pixel.")
-    if taken := sorted(RESERVED.intersection(names)):
-        raise FormulaError(
-            f"`{taken[0]}` is a number in the language of maps and no name for an argument",
-            way_out="Give the argument another name.",
-        )
-    return names
-
-
-def _checked(operands: Mapping[str, Operand], names: list[str], function: Callable[..., Any]) -> dict[str, Operand]:
-    if not isinstance(operands, Mapping):
-        raise FormulaError(
-            f"`operands` must be a dict of scopes by name, got {operands!r}",
-            way_out="For example {'b': anyconv.per_filter()}.",
-        )
-    for name, operand in operands.items():
-        if name not in names:
-            raise FormulaError(
-                f"`operands` names `{name}`, which is no operand of the map `{label(function)}`",
-                way_out=f"Its operands are ({', '.join(names)}); the first argument is the pixel.",
-            )
-        if not isinstance(operand, Operand):
-            raise FormulaError(
-                f"`operands[{name!r}]` must be a scope such as anyconv.per_filter(), got {operand!r}",
-                way_out="The scopes are functions: call it." if callable(operand) else "",
-            )
-    return dict(operands)
+def _rebuild(map: Function, reduce: Any, epilogue: Any, gradient: Any, keywords: dict[str, Any]) -> Formula:
+    return Formula(map, reduce, epilogue=epilogue, gradient=gradient, **keywords)

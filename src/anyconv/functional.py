@@ -12,10 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import Params, autocasts, bind, check_input, check_params, check_tensor, kernel_and_filters
+from .arguments import (
+    Params,
+    autocasts,
+    bind,
+    check_field,
+    check_input,
+    check_params,
+    check_tensor,
+    kernel_and_filters,
+)
 from .backends import native, reference
 from .backends.cpp import launch
 from .backends.cpp.kernel import kernel_of
+from .backends.derived import derived
 from .backends.padding import check_padding, pad
 from .errors import ShapeError
 from .formula import Formula
@@ -118,16 +128,22 @@ def convolve(
 ) -> Tensor:  # fmt: skip
     """The call behind functions and layers alike: shapes are checked here, whoever calls."""
     check_input(x, geometry)
+    check_field(formula, geometry)
     unbatched = x.dim() == geometry.dims + 1
-    in_channels = x.shape[0 if unbatched else 1]
-    problem = Problem(formula, geometry, in_channels, out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
-    check_params(x, params, bias, problem)
+    values = dict(params)
+    if unbatched:
+        x = x[None]
+        values = {
+            name: value[None] if "n" in formula.parameters[name].axes else value for name, value in values.items()
+        }
+    problem = Problem(formula, geometry, x.shape[1], out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
+    geometry.sites(tuple(x.shape[2:]))  # refuses a kernel larger than the input, as `x` was given
+    check_params(x, values, bias, problem)
     plan = choose(problem, backend)
-    geometry.sites(tuple(x.shape[-geometry.dims :]))  # refuses a kernel larger than the input, as `x` was given
-    x, values, bias = _autocast(x, dict(params), bias)
+    x, values, bias = _autocast(x, values, bias)
     if (dtype := str(x.dtype).removeprefix("torch.")) != problem.dtype:
         problem = replace(problem, dtype=dtype)
-    y = _run(x[None] if unbatched else x, values, bias, problem, plan, required=backend == "cpp")
+    y = _run(x, values, bias, problem, plan, required=backend == "cpp")
     return y[0] if unbatched else y
 
 
@@ -148,15 +164,21 @@ def _generated(
     x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
 ) -> Tensor:
     check_padding(x, problem.geometry)
+    operands = params | derived(x, params, problem.formula, problem.geometry) if problem.formula.derived else params
     if plan.backend == "cpp" and x.numel() > 0 and problem.out_channels > 0:
-        trains = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, bias, *params.values()))
+        tensors = (x, bias, *operands.values())
+        trains = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         kernel = kernel_of(problem, trains=trains, required=required)
         if kernel is not None:
-            return launch.convolve(x, params, bias, problem, kernel)
+            return launch.convolve(x, operands, bias, problem, kernel)
     x, geometry = pad(x, problem.geometry)
+    for name, operand in problem.formula.parameters.items():
+        if operand.scope == "guide":
+            operands = operands | {name: pad(operands[name], problem.geometry)[0]}
     return reference.convolve(
-        x, params, bias, formula=problem.formula, geometry=geometry, out_channels=problem.out_channels
-    )
+        x, operands, bias, pixel=problem.formula.pixel, mathematics=problem.formula.mathematics, geometry=geometry,
+        out_channels=problem.out_channels,
+    )  # fmt: skip
 
 
 def _autocast(
@@ -174,7 +196,8 @@ def _conv(
     dims: int, x: Tensor, params: Params, formula: AnyFormula, bias: Tensor | None, *, backend: str, **geometry: Any
 ) -> Tensor:
     formula = Formula.of(formula)
-    named = bind(params, formula)
+    check_tensor("x", x)
+    named = bind(params, formula, x)
     kernel, out_channels = kernel_and_filters(named, formula, dims)
     return convolve(
         x, named, bias, formula=formula, geometry=Geometry.of(dims, kernel, **geometry), out_channels=out_channels,

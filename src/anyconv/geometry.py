@@ -30,7 +30,7 @@ class Geometry:
     Args:
         kernel: taps per spatial axis.
         stride, dilation: steps between sites, and between taps.
-        before, after: padding on the near and the far side of each spatial axis.
+        before, after: padding on the near and the far side of each spatial axis; below zero, pixels that are left out.
         groups: into how many independent parts the channels are split.
         mode: what stands outside the image: one of ``MODES``, or a number to pad with.
     """
@@ -60,9 +60,9 @@ class Geometry:
         Raises:
             GeometryError: naming the argument and the value seen.
         """
-        kernel = _ints("kernel_size", kernel_size, dims, least=1)
-        steps = _ints("stride", stride, dims, least=1)
-        gaps = _ints("dilation", dilation, dims, least=1)
+        kernel = ints("kernel_size", kernel_size, dims, least=1)
+        steps = ints("stride", stride, dims, least=1)
+        gaps = ints("dilation", dilation, dims, least=1)
         before, after = _padding(padding, dims, kernel, steps, gaps)
         if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
             raise GeometryError(f"`groups` must be a positive int, got {groups!r}")
@@ -125,7 +125,12 @@ class Geometry:
         return ranges
 
 
-def _ints(name: str, value: Any, dims: int, least: int) -> Ints:
+def ints(name: str, value: Any, dims: int, least: int) -> Ints:
+    """One int for each spatial axis.
+
+    Raises:
+        GeometryError: the argument ``name`` is no such thing, or less than ``least``.
+    """
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     try:
         numbers = [operator.index(v) for v in values]
@@ -140,7 +145,7 @@ def _ints(name: str, value: Any, dims: int, least: int) -> Ints:
 
 def _padding(padding: Any, dims: int, kernel: Ints, stride: Ints, dilation: Ints) -> tuple[Ints, Ints]:
     if not isinstance(padding, str):
-        both = _ints("padding", padding, dims, least=0)
+        both = ints("padding", padding, dims, least=0)
         return both, both
     if padding not in ("same", "valid"):
         raise GeometryError(

@@ -6,29 +6,22 @@ Conv2d(3, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), y = prod(tan(x 
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .errors import FormulaError, GeometryError, ShapeError
-from .formula import Formula
+from .arguments import check_field
+from .errors import GeometryError
 from .functional import AnyFormula, Size, convolve
 from .geometry import Geometry
-from .operands import Operand
-from .reductions import Reduction
+from .layer import Layer
+from .operands import FROM_CALL
 
 
-class _ConvNd(nn.Module):
+class _ConvNd(Layer):
     """What the three layers share; only the number of spatial axes differs."""
-
-    dims: ClassVar[int]
-    reduce: str | Reduction = "sum"
-    operands: Mapping[str, Operand] | None = None
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -48,60 +41,36 @@ class _ConvNd(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.formula = self._own_formula() if formula is None else self._given_formula(formula)
+        self.formula = self._formula_of(formula)
         self.geometry = Geometry.of(
             self.dims, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
             padding_mode=padding_mode,
         )  # fmt: skip
-        self.in_channels = _channels("in_channels", in_channels, groups)
-        self.out_channels = _channels("out_channels", out_channels, groups)
+        self.in_channels = channels("in_channels", in_channels, groups)
+        self.out_channels = channels("out_channels", out_channels, groups)
         self.padding = padding
         self.backend = backend
-        for name, operand in self.formula.parameters.items():
-            if name == "bias" or hasattr(self, name):
-                raise FormulaError(
-                    f"the operand `{name}` of {self.formula} would hide an attribute of the layer",
-                    way_out="Give the map's argument another name.",
-                )
-            shape = operand.shape(self.in_channels, self.out_channels, self.geometry)
-            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype)) if bias else None
-        )
-        self.reset_parameters()
+        check_field(self.formula, self.geometry)
+        shapes = {
+            name: operand.shape(self.in_channels, self.out_channels, self.geometry)
+            for name, operand in self.formula.parameters.items()
+            if operand.scope not in FROM_CALL
+        }
+        self._register(shapes, self.out_channels if bias else None, device, dtype)
 
-    def map(self, x: Any, w: Any) -> Any:
-        """The function of one pixel and its operands; a subclass overrides it."""
-        return x * w
+    def _fan_in(self) -> int:
+        return self.in_channels // self.geometry.groups * self.geometry.taps
 
-    def reset_parameters(self) -> None:
-        """Fill every operand as its ``init`` says, by default uniformly as ``nn.ConvNd`` does; the bias too."""
-        fan_in = self.in_channels // self.geometry.groups * self.geometry.taps
-        bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-        tensors = {name: (getattr(self, name), operand.init) for name, operand in self.formula.parameters.items()}
-        if self.bias is not None:
-            tensors["bias"] = (self.bias, None)
-        with torch.no_grad():
-            for tensor, init in tensors.values():
-                if init is None:
-                    tensor.uniform_(-bound, bound)
-                elif callable(init):
-                    init(tensor)
-                else:
-                    tensor.fill_(init)
+    def forward(self, x: Tensor, **images: Tensor) -> Tensor:
+        """``(N, C_in, *size)`` -> ``(N, C_out, *sites)``; an unbatched ``x`` works too.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, C_in, *size)`` -> ``(N, C_out, *sites)``; an unbatched ``x`` works too."""
-        if isinstance(x, Tensor) and x.dim() in (self.dims + 1, self.dims + 2):
-            channels = x.shape[x.dim() - self.dims - 1]
-            if channels != self.in_channels:
-                raise ShapeError(
-                    f"`x` must have {self.in_channels} channels (in_channels), got {channels} in shape {tuple(x.shape)}"
-                )
-        params = {name: getattr(self, name) for name in self.formula.parameters}
+        Args:
+            images: the formula's guides and operands per site, by name.
+        """
+        self._check_channels(x, self.in_channels)
         return convolve(
-            x, params, self.bias, formula=self.formula, geometry=self.geometry, out_channels=self.out_channels,
-            backend=self.backend,
+            x, self._params(images), self.bias, formula=self.formula, geometry=self.geometry,
+            out_channels=self.out_channels, backend=self.backend,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
@@ -120,22 +89,8 @@ class _ConvNd(nn.Module):
             parts.append(f"padding_mode={g.mode!r}")
         if self.backend != "auto":
             parts.append(f"backend={self.backend!r}")
-        value, *where = str(self.formula).split(" where ", 1)
-        bias = "" if self.bias is None else " + bias"
-        parts.append(" where ".join([value + bias, *where]))
+        parts.append(self._mathematics())
         return ", ".join(parts)
-
-    def _own_formula(self) -> Formula:
-        name = None if type(self).map is _ConvNd.map else type(self).__name__
-        return Formula(self.map, self.reduce, operands=self.operands, name=name)
-
-    def _given_formula(self, formula: AnyFormula) -> Formula:
-        if type(self).map is not _ConvNd.map:
-            raise FormulaError(
-                f"`formula` was given to {type(self).__name__}, which has a map of its own",
-                way_out=f"Drop the argument, or use anyconv.Conv{self.dims}d.",
-            )
-        return Formula.of(formula)
 
 
 class Conv1d(_ConvNd):
@@ -180,7 +135,8 @@ class Conv3d(_ConvNd):
     dims = 3
 
 
-def _channels(name: str, value: Any, groups: int) -> int:
+def channels(name: str, value: Any, groups: int) -> int:
+    """A number of channels, if it is one that groups divide."""
     least = 1 if name == "out_channels" else 0  # torch lets a layer have no input channels
     try:
         count = operator.index(value)

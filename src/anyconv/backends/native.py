@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..expr import Expr, evaluate
+from ..geometry import Ints
 from ..plan import Problem
-from ..plan.affine import Line
+from ..plan.affine import Line, affine
 from .padding import pad
 from .torch_library import torch_library
 
@@ -37,6 +38,28 @@ def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem:
     if is_mean:
         y = y / problem.field
     return y if bias is None else y + bias.reshape(ones)
+
+
+def transposed_line(problem: Problem) -> Line | None:
+    """The multiple of the pixel whose sum a map is, where torch's own transposed convolution computes it."""
+    m = problem.formula.mathematics
+    if not m.is_plain or m.reduction.name != "sum" or any(v.part is not None for v in m.variables):
+        return None
+    line = affine(problem.formula.expr, problem.formula.pixel)
+    return line if line is not None and line.offset.value == 0.0 and problem.dtype != "bool" else None
+
+
+def transpose(
+    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, line: Line, *, output_padding: Ints
+) -> Tensor:
+    """``y[n, o, *out]`` of ``x[n, c, *size]``; operands as a convolution has them."""
+    g = problem.geometry
+    weight = _value(line.slope, params, problem, x)
+    split = weight.reshape(g.groups, -1, *weight.shape[1:]).transpose(1, 2)
+    swapped = split.reshape(problem.in_channels, -1, *g.kernel)
+    conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[g.dims - 1]
+    y: Tensor = conv(x, swapped, bias, g.stride, g.before, output_padding, g.groups, g.dilation)
+    return y
 
 
 def _value(expr: Expr, params: dict[str, Tensor], problem: Problem, x: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ A tap's work is cut into blocks of axes ``(c, n, g, o, *sites)`` whose intermedi
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,14 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError
-from ..expr import evaluate
+from ..expr import Expr
 from ..expr.evaluate import evaluate_all
-from ..formula import Formula
 from ..geometry import Geometry, Ints
-from .sums import bias_gradient, sum_in_order
+from ..mathematics import Mathematics
+from .epilogue import finish, finish_gradients
+from .folds import Fold, Place, State
+from .spread import Spread
+from .sums import add, bias_gradient
 from .torch_library import torch_library
 
 BUDGET = 64 * 2**20  # bytes of all intermediates of a block; assign to it to trade memory for speed
@@ -35,19 +37,20 @@ Slices = tuple[slice, ...]
 
 def convolve(
     x: Tensor,
-    params: dict[str, Tensor],
+    operands: dict[str, Tensor],
     bias: Tensor | None,
     *,
-    formula: Formula,
+    pixel: str,
+    mathematics: Mathematics,
     geometry: Geometry,
     out_channels: int,
 ) -> Tensor:
-    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``params`` and ``bias``.
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``operands`` and ``bias``.
 
     Padding other than ``"skip"`` has been applied already.
     """
-    call = _Call(formula, geometry, tuple(x.shape), out_channels, x.dtype)
-    y: Tensor = _Reference.apply(call, bias, x, *params.values())  # type: ignore[no-untyped-call]
+    call = _Call(mathematics, geometry, tuple(x.shape), out_channels, x.dtype, (pixel, *operands))
+    y: Tensor = _Reference.apply(call, bias, x, *operands.values())  # type: ignore[no-untyped-call]
     return y
 
 
@@ -55,11 +58,12 @@ def convolve(
 class _Call:
     """What the forward and the backward pass of one call share: shapes, and how the work is cut."""
 
-    formula: Formula
+    mathematics: Mathematics
     geometry: Geometry
     x_shape: Ints
     out_channels: int
     dtype: torch.dtype
+    names: tuple[str, ...]  # of the pixel and of all operands
 
     @property
     def compute(self) -> torch.dtype:
@@ -72,41 +76,27 @@ class _Call:
         return torch_library(self.compute)
 
     @property
-    def size(self) -> Ints:
-        """Spatial size of the input."""
-        return self.x_shape[2:]
+    def spread(self) -> Spread:
+        """How tensors become operands of blocks."""
+        return Spread(self.geometry, self.x_shape, self.out_channels)
 
     @property
     def sites(self) -> Ints:
         """Spatial size of the output."""
-        return self.geometry.sites(self.size)
+        return self.geometry.sites(self.x_shape[2:])
 
     @property
     def axes(self) -> Ints:
         """Extents of the axes ``c, n, g, o``."""
-        groups = self.geometry.groups
-        return self.x_shape[1] // groups, self.x_shape[0], groups, self.out_channels // groups
-
-    def view(self, x: Tensor) -> Tensor:
-        """``x[n, c, *size]`` with the axes ``(c, n, g, o, *size)`` of a block."""
-        c, n, g, _ = self.axes
-        split = x.reshape(n, g, c, *self.size)
-        return split.permute(2, 0, 1, *range(3, split.dim())).unsqueeze(3)
-
-    def spread(self, name: str, value: Tensor) -> Tensor:
-        """An operand with the axes ``(k, c, n, g, o, *sites)``, of extent 1 where it does not vary."""
-        scope = self.formula.parameters[name].axes
-        c, _, g, o = self.axes
-        o_size, c_size, k_size = ((size if axis in scope else 1) for axis, size in zip("ock", (o, c, -1), strict=True))
-        if "k" in scope:
-            k_size = self.geometry.taps
-        split = value.reshape(g if scope[:1] in ("o", "c") else 1, o_size, c_size, k_size)
-        return split.permute(3, 2, 0, 1).unsqueeze(2)[(...,) + (None,) * len(self.size)]
+        return self.spread.axes
 
     def blocks(self) -> Iterator[Slices]:
         """Slices of ``(c, n, g, o)``, small enough for the budget; the channels of a block come first."""
         extents = list(self.axes)
-        alive = len(self.formula.expr.nodes()) + 2 * len(self.formula.reduction.state) + 4  # tensors of a block's size
+        f = self.mathematics
+        nodes = dict.fromkeys(node for expr in f.values for node in expr.nodes())
+        alive = len(nodes) + 2 * len(f.reduction.state) + 4  # tensors of a block's size
+        alive += 0 if f.inner is None else 3 * len(f.inner.state)
         room = BUDGET // (self.compute.itemsize * alive)
         for axis in range(4):
             others = math.prod(self.sites) * math.prod(extents[:axis] + extents[axis + 1 :])
@@ -115,53 +105,42 @@ class _Call:
         for starts in itertools.product(*ranges):
             yield tuple(slice(a, a + step) for a, step in zip(starts, extents, strict=True))
 
-    def walk(self) -> Iterator[tuple[int, Slices, Slices, Slices]]:
-        """Every block of every tap: the tap's number, the block, its place in the state, and the pixels it sees."""
-        blocks = list(self.blocks())
-        for t, k in enumerate(self.geometry.offsets()):
-            seen, sites = self.geometry.pixels(k, self.size), self.geometry.valid(k, self.size)
-            for c, n, g, o in blocks:
-                yield t, (c, n, g, o), (n, g, o, *sites), (c, n, g, slice(None), *seen)
+    def taps(self) -> Iterator[tuple[int, Ints]]:
+        """Each tap; where the map sees whole fields, one that stands for all."""
+        whole = self.mathematics.field is not None
+        return enumerate(itertools.islice(self.geometry.offsets(), 1 if whole else None))
 
-    def map(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """The mapped values of one block, broadcast where the map does not see an axis."""
-        v = evaluate(self.formula.expr, {self.formula.pixel: x, **params}, self.library)
-        extents = zip(x.shape, *(p.shape for p in params.values()), strict=True)
-        shape = [next((e for e in axis if e != 1), 1) for axis in extents]
-        return torch.as_tensor(v, dtype=self.compute, device=x.device).expand(shape)
+    def shape(self, block: Slices, k: Ints) -> Ints:
+        """Extents of a block at one tap: ``(c, n, g, o, *sites)``."""
+        sites = (*block, *self.spread.valid(k))
+        return tuple(len(range(*s.indices(whole))) for s, whole in zip(sites, (*self.axes, *self.sites), strict=True))
 
-    def fold(self, v: Tensor) -> tuple[Tensor, ...]:
-        """The states of the values along the first axis, merged in halves."""
-        r = self.formula.reduction
-        identity = dict(zip(r.state, evaluate_all(r.exprs["identity"], {}, self.library), strict=True))
-        parts = evaluate_all(r.exprs["step"], {**identity, "v": v}, self.library)
-        states = [torch.as_tensor(p, dtype=self.compute, device=v.device).expand(v.shape) for p in parts]
-        while (count := states[0].shape[0]) > 1:
-            half = count // 2
-            merged = self.merge([s[:half] for s in states], [s[half : 2 * half] for s in states])
-            states = [torch.cat([m, s[2 * half :]]) if count % 2 else m for m, s in zip(merged, states, strict=True)]
-        return tuple(s[0] for s in states)
+    def map(self, inputs: list[Tensor], shape: Ints) -> tuple[Tensor, ...]:
+        """The mapped values of one block, expanded along the axes that the map does not see."""
+        names = [v.name for v in self.mathematics.variables]
+        found = evaluate_all(self.mathematics.values, dict(zip(names, inputs, strict=True)), self.library)
+        return tuple(torch.as_tensor(v, dtype=self.compute, device=inputs[0].device).expand(shape) for v in found)
 
-    def merge(self, a: list[Tensor], b: list[Tensor]) -> tuple[Tensor, ...]:
-        """Two states joined."""
-        r = self.formula.reduction
-        left = {f"a_{part}": s for part, s in zip(r.state, a, strict=True)}
-        right = {f"b_{part}": s for part, s in zip(r.state, b, strict=True)}
-        joined: tuple[Tensor, ...] = evaluate_all(r.exprs["merge"], left | right, self.library)
-        return joined
+    @property
+    def folds(self) -> tuple[Fold, Fold | None]:
+        """The reduction, and that of each channel before it, where there are two levels."""
+        m = self.mathematics
+        return Fold(m.reduction, self.compute), None if m.inner is None else Fold(m.inner, self.compute)
 
 
 class _Reference(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, bias: Tensor | None, x: Tensor, *params: Tensor) -> Tensor:
-        state = _states(call, x, params)
-        r = call.formula.reduction
-        y = evaluate(r.exprs["result"][0], dict(zip(r.state, state, strict=True)), call.library)
+    def forward(ctx: Any, call: _Call, bias: Tensor | None, x: Tensor, *operands: Tensor) -> Tensor:
+        state = _states(call, x, operands)
+        f = call.mathematics
+        parts = dict(zip(f.reduction.state, state, strict=True))
+        y = finish(f, parts, _outer(call, x, operands), call.library)
+        y = torch.as_tensor(y, dtype=call.compute, device=x.device).expand(state[0].shape)
         y = y.reshape(x.shape[0], call.out_channels, *call.sites)
         if bias is not None:
             y = y + bias.to(call.compute).reshape(-1, *(1,) * len(call.sites))
         ctx.call = call
-        ctx.save_for_backward(x, *params, *(s for s, part in zip(state, r.state, strict=True) if part in r.saved))
+        ctx.save_for_backward(x, *operands, *(parts[part] for part in f.kept))
         # a tensor of its own, no view of the state: an in-place activation may follow
         return torch.empty_like(y, dtype=call.dtype).copy_(y)
 
@@ -169,86 +148,151 @@ class _Reference(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError(
-                f"{ctx.call.formula}: create_graph=True, but the reference backend differentiates only once",
+                f"{ctx.call.mathematics}: create_graph=True, but the reference backend differentiates only once",
                 way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
             )
-        call, count = ctx.call, 1 + len(ctx.call.formula.parameters)
+        call, count = ctx.call, len(ctx.call.names)
         saved = ctx.saved_tensors  # once: torch.utils.checkpoint recomputes what is asked for
-        tensors, state = saved[:count], saved[count:]
+        tensors, state = saved[:count], dict(zip(call.mathematics.kept, saved[count:], strict=True))
         _, wants_bias, *needed = ctx.needs_input_grad
         g_bias = bias_gradient(grad.to(call.compute)).to(call.dtype) if wants_bias else None
         return None, g_bias, *_gradients(call, tensors, state, grad, tuple(needed))
 
 
-def _states(call: _Call, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _sources(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return dict(zip(call.names, (x, *operands), strict=True))
+
+
+def _outer(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """What the epilogue sees, with the axes ``(n, g, o, *sites)``."""
+    sources = _sources(call, x, operands)
+    return {v.name: call.spread(v, sources[v.source])[0, 0].to(call.compute) for v in call.mathematics.outer}
+
+
+def _inputs(call: _Call, spread: list[Tensor], t: int, k: Ints, block: Slices) -> list[Tensor]:
+    """What the variables of the map are for one block of one tap."""
+    variables = zip(call.mathematics.variables, spread, strict=True)
+    return [call.spread.at(v, s, t, k, block).to(call.compute) for v, s in variables]
+
+
+def _inner_states(call: _Call, inner: Fold, spread: list[Tensor], block: Slices) -> State:
+    """The states of each channel of a block, over its taps."""
+    extents = tuple(len(range(*s.indices(whole))) for s, whole in zip(block, call.axes, strict=True))
+    state = inner.empty((*extents, *call.sites), spread[0])
+    for t, k in call.taps():
+        v = call.map(_inputs(call, spread, t, k, block), call.shape(block, k))
+        if v[0].numel():
+            inner.absorb(state, (..., *call.spread.valid(k)), inner.single(v))
+    return state
+
+
+def _states(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> State:
     """The final state of every output: one tensor ``(n, g, o, *sites)`` per part."""
-    r = call.formula.reduction
-    _, n, g, o = call.axes
-    identity = evaluate_all(r.exprs["identity"], {}, call.library)
-    state = tuple(x.new_full((n, g, o, *call.sites), float(i), dtype=call.compute) for i in identity)
-    pixels, spread = _operands(call, x, params)
-    for t, block, here, x_here in call.walk():
-        v = call.map(
-            pixels[x_here].to(call.compute),
-            {name: _block(p, t, block).to(call.compute) for name, p in spread.items()},
-        )
-        if v.numel() == 0:
+    outer, inner = call.folds
+    state = outer.empty((*call.axes[1:], *call.sites), x)
+    sources = _sources(call, x, operands)
+    spread = [call.spread(v, sources[v.source]) for v in call.mathematics.variables]
+    for block in call.blocks():
+        if inner is not None:
+            u = inner.result(_inner_states(call, inner, spread, block))
+            if u.numel():
+                outer.absorb(state, block[1:], outer.over((u,)))
             continue
-        targets = [s[here] for s in state]
-        for target, joined in zip(targets, call.merge(targets, list(call.fold(v))), strict=True):
-            target.copy_(joined)
+        for t, k in call.taps():
+            v = call.map(_inputs(call, spread, t, k, block), call.shape(block, k))
+            if v[0].numel():
+                outer.absorb(state, (*block[1:], *call.spread.valid(k)), outer.over(v))
     return state
 
 
 def _gradients(
-    call: _Call, tensors: tuple[Tensor, ...], state: tuple[Tensor, ...], grad: Tensor, needed: tuple[bool, ...]
+    call: _Call, tensors: tuple[Tensor, ...], state: dict[str, Tensor], grad: Tensor, needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The gradient of ``x`` and of each operand, where needed: each block's map, recomputed and differentiated."""
-    x, *params = tensors
-    r = call.formula.reduction
+    x, *operands = tensors
+    f, r = call.mathematics, call.mathematics.reduction
+    needs = dict(zip(call.names, needed, strict=True))
+    sources = dict(zip(call.names, tensors, strict=True))
+    totals = {n: t.new_zeros(t.shape, dtype=call.compute) for n, t in sources.items() if needs[n]}
+    spread = [call.spread(v, sources[v.source]) for v in f.variables]
+    sums = [call.spread(v, totals[v.source]) if needs[v.source] and not v.frozen else None for v in f.variables]
     g_out = grad.reshape(call.axes[1:] + call.sites).to(call.compute)
-    totals = [
-        t.new_zeros(t.shape, dtype=call.compute) if need else None for t, need in zip(tensors, needed, strict=True)
-    ]
-    pixels, spread = _operands(call, x, tuple(params))
-    views: list[Callable[[Tensor], Tensor]] = [call.view, *(functools.partial(call.spread, n) for n in spread)]
-    d_totals = [view(d) if d is not None else x for view, d in zip(views, totals, strict=True)]
-    for t, block, here, x_here in call.walk():
-        inputs = [pixels[x_here], *(_block(p, t, block) for p in spread.values())]
-        leaves = [_leaf(i.detach().to(call.compute), inputs[0].shape) for i in inputs]
-        for leaf, need in zip(leaves, needed, strict=True):
-            leaf.requires_grad_(need)
+    outer = _outer(call, x, tuple(operands))
+    g_results, g_outer = finish_gradients(f, state, outer, g_out, call.library)
+    for v in f.outer:
+        if needs[v.source] and not v.frozen:
+            add(call.spread(v, totals[v.source])[0, 0], g_outer[v.name])
+    for block in call.blocks() if any(s is not None for s in sums) else ():
+        _block_gradients(call, block, spread, sums, _Reduced({p: state[p] for p in r.saved}, g_results))
+    return [totals[n].to(t.dtype) if needs[n] else None for n, t in sources.items()]
+
+
+def _block_gradients(
+    call: _Call, block: Slices, spread: list[Tensor], sums: list[Tensor | None], reduced: _Reduced
+) -> None:
+    f, (fold, inner) = call.mathematics, call.folds
+    slopes = dict(f.slopes)
+    reduced = reduced.at(block[1:])
+    if inner is not None:  # the gradient of each channel's result, and the channels' states
+        states = _inner_states(call, inner, spread, block)
+        (adjoint,) = fold.adjoints(reduced.state, (inner.result(states),))
+        kept = {p: s for p, s in zip(inner.reduction.state, states, strict=True) if p in inner.reduction.saved}
+        reduced, fold = _Reduced(kept, [reduced.gradients[0] * adjoint]), inner
+    for t, k in call.taps():
+        inputs = _inputs(call, spread, t, k, block)
+        shape = call.shape(block, k)
+        leaves = [_leaf(i.detach(), shape) for i in inputs]
+        for v, leaf, total in zip(f.variables, leaves, sums, strict=True):
+            leaf.requires_grad_(total is not None and v.name not in slopes)
         with torch.enable_grad():
-            v = call.map(leaves[0], dict(zip(spread, leaves[1:], strict=True)))
-        if v.numel() == 0 or not v.requires_grad:
+            values = call.map(leaves, shape)
+        if values[0].numel() == 0:
             continue
-        parts = {part: s[here] for part, s in zip(r.saved, state, strict=True)}
-        adjoint = evaluate(r.exprs["adjoint"][0], {**parts, "v": v.detach()}, call.library)
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
-        found = iter(torch.autograd.grad(v, wanted, (g_out[here] * adjoint).expand_as(v), allow_unused=True))
-        for i, leaf in enumerate(leaves):
-            if leaf.requires_grad and (d := next(found)) is not None:
-                total = d_totals[i]
-                place = total[x_here] if i == 0 else _block(total, t, block)
-                place += d if d.shape == place.shape else sum_in_order(d)
-    return [d if d is None else d.to(t.dtype) for d, t in zip(totals, tensors, strict=True)]
+        here = reduced.at((..., *call.spread.valid(k)))
+        adjoints = fold.adjoints(here.state, tuple(v.detach() for v in values))
+        weighed = zip(fold.reduction.owner, adjoints, values, strict=True)
+        g_values = [(here.gradients[i] * a).expand_as(v) for i, a, v in weighed]
+        found = _differentiated(values, g_values, leaves)
+        for i, (v, total) in enumerate(zip(f.variables, sums, strict=True)):
+            if total is None:
+                continue
+            d = _replaced(call, slopes[v.name], leaves, g_values) if v.name in slopes else found[i]
+            if d is not None:
+                add(call.spread.at(v, total, t, k, block), d)
 
 
-def _operands(call: _Call, x: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-    names = call.formula.parameters
-    return call.view(x), {name: call.spread(name, p) for name, p in zip(names, params, strict=True)}
+@dataclass(frozen=True)
+class _Reduced:
+    """The parts of the state that an adjoint needs, and the gradient of each result."""
+
+    state: dict[str, Tensor]
+    gradients: list[Tensor]
+
+    def at(self, place: Place) -> _Reduced:
+        return _Reduced({p: s[place] for p, s in self.state.items()}, [g[place] for g in self.gradients])
 
 
-def _leaf(part: Tensor, shape: torch.Size) -> Tensor:
+def _differentiated(values: tuple[Tensor, ...], g_values: list[Tensor], leaves: list[Tensor]) -> list[Tensor | None]:
+    """The gradient of each leaf that asks for one."""
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    live = [(v, g) for v, g in zip(values, g_values, strict=True) if v.requires_grad]
+    if not wanted or not live:
+        return [None] * len(leaves)
+    outputs, cotangents = zip(*live, strict=True)
+    found = iter(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True))
+    return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+
+def _replaced(call: _Call, slopes: tuple[Expr, ...], leaves: list[Tensor], g_values: list[Tensor]) -> Tensor:
+    """The gradient by derivatives of the user's own."""
+    named = {v.name: leaf.detach() for v, leaf in zip(call.mathematics.variables, leaves, strict=True)}
+    found = evaluate_all(slopes, named, call.library)
+    return sum((g * s for g, s in zip(g_values, found, strict=True)), torch.zeros(()))
+
+
+def _leaf(part: Tensor, shape: Ints) -> Tensor:
     """What a map is differentiated with respect to: a single number is spread over the pixels it meets.
 
     Autograd would sum its gradient to one number, and torch's sum to one number depends on the number of threads.
     """
     return part.expand(shape) if part.numel() == 1 else part
-
-
-def _block(spread: Tensor, t: int, block: Slices) -> Tensor:
-    """The part of a spread operand that tap ``t`` and a block of ``(c, n, g, o)`` see."""
-    part = spread[t if spread.shape[0] > 1 else 0]
-    index = (s if extent > 1 else slice(None) for s, extent in zip(block, part.shape, strict=False))
-    return part[tuple(index)]

@@ -19,3 +19,11 @@ def bias_gradient(grad: Tensor) -> Tensor:
     """``grad[n, o, *sites]`` summed over all but ``o``."""
     filters = grad.transpose(0, 1).flatten(1)
     return filters.sum(1) if len(filters) > 1 else sum_in_order(filters)[None]
+
+
+def add(place: Tensor, d: Tensor) -> None:
+    """``place`` <- ``place`` + ``d``, summed over the axes that ``place`` lacks."""
+    if place.numel() == 1 and d.numel() > 1:
+        place += sum_in_order(d)
+    else:
+        place += d if d.shape == place.shape else d.sum_to_size(place.shape)

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
-from .expr import Expr, apply, const
+from .expr import Expr, apply, const, var
 from .ops import TABLE
 from .parse import read
 from .simplify import simplify, substitute
@@ -36,6 +37,29 @@ def _chain(node: Expr, slope: dict[Expr, Expr]) -> Expr | None:
     terms = [times(partial(node, i), slope[arg]) for i, arg in enumerate(node.args) if arg in slope]
     present = [term for term in terms if term is not ZERO]
     return functools.reduce(lambda total, term: apply("add", total, term), present) if present else None
+
+
+def pull(expr: Expr, names: Sequence[str], weight: Expr) -> list[Expr]:
+    """``weight * d(expr)/d(name)`` for each name, walking from the value to the variables.
+
+    What the derivatives have in common is computed once, so that many variables cost little more than one.
+    """
+    pulled: dict[Expr, Expr] = {expr: weight}
+    for node in reversed(verify(expr).nodes()):
+        here = pulled.get(node)
+        if here is None or kind(node) == "bool":
+            continue
+        for i, arg in enumerate(node.args):
+            if kind(arg) == "bool" or arg.op == "const":
+                continue
+            if node.op == "where":
+                branches = (here, ZERO) if i == 1 else (ZERO, here)
+                term = apply("where", node.args[0], *branches)
+            else:
+                term = times(partial(node, i), here)
+            if term is not ZERO:
+                pulled[arg] = apply("add", pulled[arg], term) if arg in pulled else term
+    return [verify(simplify(pulled.get(var(name), ZERO))) for name in names]
 
 
 def partial(node: Expr, index: int) -> Expr:

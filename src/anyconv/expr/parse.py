@@ -71,7 +71,8 @@ def _expression(node: ast.AST, known: Mapping[str, Expr], text: str) -> Expr:
         return _expression(child, known, text)
 
     match node:
-        case ast.Name(id=name):
+        case ast.Name() | ast.Subscript(value=ast.Name(), slice=ast.Constant(value=int())):
+            name = ast.unparse(node)  # a part of a vector is a variable of its own, `w[2]`
             return known[name] if name in known else const(_NAMED[name]) if name in _NAMED else var(name)
         case ast.Constant(value=bool() | int() | float() as value):
             return const(value)

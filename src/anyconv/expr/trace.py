@@ -29,17 +29,40 @@ def trace(function: Function, names: Sequence[str]) -> Expr:
     Raises:
         TraceError: the function does what one pixel cannot; the message shows the user's line and the way out.
     """
+    what = f"the map `{label(function)}`"
+    return _number(function, _called(function, [var(name) for name in names], what), what)
+
+
+def trace_all(function: Function, arguments: Sequence[Expr | tuple[Expr, ...]], what: str = "") -> tuple[Expr, ...]:
+    """All that a function returns, where it may return several numbers; an argument may be a vector of them.
+
+    Args:
+        what: how a message calls the function; by default the map of its name.
+
+    Raises:
+        TraceError: as :func:`trace`.
+    """
+    what = what or f"the map `{label(function)}`"
+    result = _called(function, arguments, what)
+    several = result if isinstance(result, (tuple, list)) and result else (result,)
+    return tuple(_number(function, one, what) for one in several)
+
+
+def _called(function: Function, arguments: Sequence[Expr | tuple[Expr, ...]], what: str) -> Any:
+    given = [tuple(map(Tracer, a)) if isinstance(a, tuple) else Tracer(a) for a in arguments]
     try:
-        result = function(*(Tracer(var(name)) for name in names))
+        return function(*given)
     except AnyConvError:
         raise
     except Exception as error:
         where = _line_of(error.__traceback__)
         raise TraceError(
-            f"the map `{label(function)}` raised {type(error).__name__}: {error}", where=where,
-            way_out=_advice(where, _about(error)),
-        ) from error  # fmt: skip
-    return verify(as_real(_result(function, result)))
+            f"{what} raised {type(error).__name__}: {error}", where=where, way_out=_advice(where, _about(error))
+        ) from error
+
+
+def _number(function: Function, result: Any, what: str) -> Expr:
+    return verify(as_real(_result(function, result, what)))
 
 
 def _about(error: Exception) -> str:
@@ -59,14 +82,14 @@ def home(function: Function) -> str:
     return show_line(code.co_filename, code.co_firstlineno) if code else ""
 
 
-def _result(function: Function, result: Any) -> Expr:
+def _result(function: Function, result: Any, what: str) -> Expr:
     if isinstance(result, Tracer):
         return result.expr
     if isinstance(result, numbers.Real):
         return const(float(result))
-    what = "nothing; is a `return` missing?" if result is None else f"{type(result).__name__}"
+    got = "nothing; is a `return` missing?" if result is None else f"{type(result).__name__}"
     raise TraceError(
-        f"the map `{label(function)}` returned {what}", where=home(function),
+        f"{what} returned {got}", where=home(function),
         way_out="A map returns one number: a torch expression of its arguments.",
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import ExprError
 from .expr import Expr
 from .ops import TABLE
@@ -27,7 +29,7 @@ def verify(expr: Expr) -> Expr:
 
 def _verify_node(node: Expr) -> None:
     if node.op == "var":
-        if not str(node.value).isidentifier():
+        if not re.sub(r"\[\d+\]$", "", str(node.value)).isidentifier():  # `w[2]` is a variable too
             raise ExprError(f"{node.value!r} is no name for a variable; a name is a Python identifier")
         return
     if node.op == "const":

@@ -52,11 +52,28 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
             f"the cpp backend computes on the CPU, `x` is on {problem.device}", way_out="Use backend='auto'."
         )
     why = reason if line is None else "asked for"
-    return Plan("cpp" if problem.device == "cpu" and backend != "reference" else "reference", why)
+    if backend == "reference" or problem.device != "cpu":
+        return Plan("reference", why)
+    lacks = _beyond_cpp(problem)
+    if lacks and backend == "cpp":
+        raise BackendError(
+            f"the cpp backend has no kernel for {problem.formula}: {lacks}", way_out="Use backend='auto'."
+        )
+    return Plan("reference", lacks) if lacks else Plan("cpp", why)
+
+
+def _beyond_cpp(problem: Problem) -> str:
+    """Why the cpp backend has no kernel, if it has none."""
+    f = problem.formula.mathematics
+    if any(v.is_image for v in f.outer):
+        return "its epilogue sees an operand per site"
+    return ""
 
 
 def _native(problem: Problem) -> tuple[Line | None, str]:
     formula, geometry = problem.formula, problem.geometry
+    if not formula.mathematics.is_plain or any(v.part is not None for v in formula.mathematics.variables):
+        return None, "it is more than a sum of one value of pixels and weights"
     if formula.reduction.name not in ("sum", "mean"):
         return None, f"it reduces by {formula.reduction.name}, an ordinary convolution by sum"
     line = affine(formula.expr, formula.pixel)

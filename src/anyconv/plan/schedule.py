@@ -99,11 +99,13 @@ class Schedule:
         lanes: ``"channels"`` (filters forward, channels backward), ``"sites"``, or ``"groups"`` of one of each.
         chunk: sites of a task along each of the three axes.
         parts: forward, pieces of the filters; backward, sums that are joined at the end.
+        channel_parts: backward, of maps that see images, pieces of the channels of a group.
     """
 
     lanes: str
     chunk: Ints
     parts: int
+    channel_parts: int = 1
 
 
 def waste(count: int, lanes: int) -> float:
@@ -122,6 +124,7 @@ class Work:
         channels, filters: of one group.
         itemsize: bytes of a number in the arithmetic.
         channels_last: whether the channels of a pixel lie together in memory.
+        images: how many images the map sees, where it sees more than one pixel of one.
     """
 
     geometry: Geometry
@@ -131,13 +134,16 @@ class Work:
     filters: int
     itemsize: int
     channels_last: bool = False
+    images: int = 0
 
     @classmethod
-    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False) -> Work:
+    def of(
+        cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False, images: int = 0
+    ) -> Work:
         """A problem on images of some size."""
         groups = problem.geometry.groups
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
-        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last)
+        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last, images)
 
     @property
     def depthwise(self) -> bool:
@@ -156,7 +162,7 @@ def forward(work: Work, machine: Machine, threads: int) -> Schedule:
     lanes, sites = machine.lanes(work.itemsize), work.sites
     which = _lanes(work, work.filters, lanes)
     # of groups, a task takes four vectors at most, and holds their outputs beside their pixels
-    depth = min(8 * lanes, 2 * work.geometry.groups) if which == "groups" else work.channels
+    depth = min(8 * lanes, 2 * work.geometry.groups) if which == "groups" else work.channels * max(1, work.images)
     chunk = _chunk(work, depth * work.itemsize, machine.cache_bytes // 3, rows_only=which == "sites")
     if which == "groups":
         return Schedule(which, chunk, math.ceil(work.geometry.groups / (4 * lanes)))
@@ -169,9 +175,15 @@ def forward(work: Work, machine: Machine, threads: int) -> Schedule:
 
 
 @functools.lru_cache(maxsize=1024)
-def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
-    """The schedule of a backward pass: independent of the number of threads, and so are its sums."""
+def backward(work: Work, machine: Machine, contexts: int, *, one_part: bool = False) -> Schedule:
+    """The schedule of a backward pass: independent of the number of threads, and so are its sums.
+
+    Args:
+        one_part: all images add to the same numbers.
+    """
     lanes, sites, groups = machine.lanes(work.itemsize), work.sites, work.geometry.groups
+    if work.images:
+        return _backward_images(work, one_part=one_part)
     which = _lanes(work, work.channels, lanes)
     per_site = (2 * lanes + contexts * (lanes if which == "groups" else work.filters)) * work.itemsize
     chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
@@ -183,15 +195,31 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
         pieces = work.batch
     else:
         pieces = work.batch * max(1, math.prod(sites) // 1024)
-    weights = groups * work.channels * work.filters * work.geometry.taps
-    images = work.batch * groups * (work.channels * math.prod(work.size) + work.filters * math.prod(sites))
-    most = max(1, images // (2 * weights))  # the sums of all parts stay small beside the images
-    parts = max(1, min(math.ceil(64 / across), pieces, most))
+    parts = max(1, min(math.ceil(64 / across), pieces, _most_parts(work)))
     return Schedule(which, chunk, math.ceil(pieces / math.ceil(pieces / parts)))  # as even as they can be
+
+
+def _backward_images(work: Work, *, one_part: bool) -> Schedule:
+    """Tasks of whole images, and of as few channels of them as keep all threads at work."""
+    whole = work.geometry.groups * (1 if one_part else work.batch)
+    channel_parts = max(1, min(work.channels, math.ceil(8 / whole)))
+    channel_parts = math.ceil(work.channels / math.ceil(work.channels / channel_parts))  # none without channels
+    parts = 1 if one_part else max(1, min(work.batch, math.ceil(64 / work.geometry.groups), _most_parts(work)))
+    return Schedule("sites", work.sites, parts, channel_parts)
+
+
+def _most_parts(work: Work) -> int:
+    """So many that the sums of all parts stay small beside the images."""
+    g = work.geometry
+    weights = g.groups * work.channels * work.filters * g.taps
+    images = work.batch * g.groups * (work.channels * math.prod(work.size) + work.filters * math.prod(work.sites))
+    return max(1, images // (2 * weights))
 
 
 def _lanes(work: Work, across: int, lanes: int) -> str:
     """Along channels, or groups of one, unless so many lanes would be padding that padding rows of sites is cheaper."""
+    if work.images:
+        return "sites"
     g, sites = work.geometry, work.sites
     rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
     padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)

@@ -19,6 +19,7 @@ from .reduction import Reduction
 
 Library = Mapping[str, Callable[..., Any]]
 State = tuple[float, ...]
+Value = float | tuple[float, ...]  # one mapped value; a tuple where the reduction takes several
 EPSILON = 2.0**-52
 MODERATE = 1e4  # beyond it a difference of two results is all rounding
 
@@ -27,12 +28,16 @@ class LawError(AnyConvError, ArithmeticError):
     """A reduction breaks one of its laws."""
 
 
-def fold(r: Reduction, values: Sequence[float], library: Library) -> State:
+def fold(r: Reduction, values: Sequence[Value], library: Library) -> State:
     """The state after folding ``values`` one by one."""
     state = evaluate_all(r.exprs["identity"], {}, library)
     for v in values:
-        state = evaluate_all(r.exprs["step"], {**dict(zip(r.state, state, strict=True)), "v": v}, library)
+        state = evaluate_all(r.exprs["step"], {**dict(zip(r.state, state, strict=True)), **_named(r, v)}, library)
     return state
+
+
+def _named(r: Reduction, value: Value) -> dict[str, float]:
+    return dict(zip(r.values, value if isinstance(value, tuple) else (value,), strict=True))
 
 
 def merge(r: Reduction, a: State, b: State, library: Library) -> State:
@@ -47,8 +52,8 @@ def result(r: Reduction, state: State, library: Library) -> float:
     return float(evaluate(r.exprs["result"][0], dict(zip(r.state, state, strict=True)), library))
 
 
-def check_laws(r: Reduction, library: Library, samples: Sequence[Sequence[float]]) -> None:
-    """Test every law on every sample; each sample is one receptive field of float64 values.
+def check_laws(r: Reduction, library: Library, samples: Sequence[Sequence[Value]]) -> None:
+    """Test every law on every sample; each sample is one receptive field of float64 values, or of tuples.
 
     Raises:
         LawError: naming the reduction, the law, the values and both sides.
@@ -66,18 +71,26 @@ def check_laws(r: Reduction, library: Library, samples: Sequence[Sequence[float]
             left = merge(r, merge(r, a, b, library), c, library)
             right = merge(r, a, merge(r, b, c, library), library)
             _agree(r, "associativity", values, got=result(r, left, library), want=result(r, right, library))
-        if all(abs(v) < MODERATE for v in values) and abs(want) < MODERATE:
-            for i in range(len(values)):
-                _adjoint(r, values, i, library)
+        if all(abs(v) < MODERATE for v in _numbers(values)) and abs(want) < MODERATE:
+            for i, j in itertools.product(range(len(values)), range(len(r.values))):
+                _adjoint(r, values, i, j, library)
 
 
-def _adjoint(r: Reduction, values: Sequence[float], i: int, library: Library) -> None:
+def _numbers(values: Sequence[Value]) -> list[float]:
+    return [number for v in values for number in (v if isinstance(v, tuple) else (v,))]
+
+
+def _adjoint(r: Reduction, values: Sequence[Value], i: int, j: int, library: Library) -> None:
+    """The derivative in number ``j`` of value ``i``."""
     state = dict(zip(r.state, fold(r, values, library), strict=True))
-    got = float(evaluate(r.exprs["adjoint"][0], {**state, "v": values[i]}, library))
-    h = 1e-5 * max(1.0, abs(values[i]))
+    here_is = _named(r, values[i])
+    got = float(evaluate(r.exprs["adjoint"][j], {**state, **here_is}, library))
+    h = 1e-5 * max(1.0, abs(here_is[r.values[j]]))
 
     def moved(by: float) -> float:
-        return result(r, fold(r, [*values[:i], values[i] + by, *values[i + 1 :]], library), library)
+        numbers = [number + by * (n == j) for n, number in enumerate(here_is.values())]
+        there: Value = tuple(numbers) if isinstance(values[i], tuple) else numbers[0]
+        return result(r, fold(r, [*values[:i], there, *values[i + 1 :]], library), library)
 
     here = moved(0.0)
     left, right = (here - moved(-h)) / h, (moved(h) - here) / h
@@ -89,8 +102,8 @@ def _adjoint(r: Reduction, values: Sequence[float], i: int, library: Library) ->
         )
 
 
-def _agree(r: Reduction, law: str, values: Sequence[float], *, got: float, want: float) -> None:
+def _agree(r: Reduction, law: str, values: Sequence[Value], *, got: float, want: float) -> None:
     tolerance = 16 * (len(values) + 1) * EPSILON
     same = got == want or (math.isnan(got) and math.isnan(want))
-    if not same and not abs(got - want) <= tolerance * max(1.0, abs(want), sum(map(abs, values))):
+    if not same and not abs(got - want) <= tolerance * max(1.0, abs(want), sum(map(abs, _numbers(values)))):
         raise LawError(f"reduction '{r.name}': {law} fails on {list(values)}: {got} against {want}")

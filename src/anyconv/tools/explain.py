@@ -17,6 +17,7 @@ from ..functional import AnyFormula
 from ..modules import _ConvNd
 from ..plan import Problem, choose, schedule
 from ..plan.machine import this_machine
+from ..reductions import Reduction
 
 _INDENT = 12
 
@@ -62,23 +63,58 @@ def _text(expr: Expr) -> list[str]:
 
 
 def _formula_rows(formula: Formula) -> list[tuple[str, list[str]]]:
-    arguments = ", ".join([formula.pixel, *formula.parameters])
-    called = f"{formula.name or 'map'}({arguments})"
-    text = _text(formula.expr)
-    shown = [f"{called} = {text[0]}"] if len(text) == 1 else [called, *text]
-    rows = [("map", [*shown, *formula.where.splitlines()])]
-    rows += [(f"d/d{name}", _text(differentiate(formula.expr, name))) for name in (formula.pixel, *formula.parameters)]
-    if formula.parameters:
-        rows.append(("operands", [f"{name}: {operand}" for name, operand in formula.parameters.items()]))
-    r = formula.reduction
-    reduce = [
-        f"{r.name} of v, with state ({', '.join(r.state)})",
-        f"identity  {', '.join(r.identity)}",
-        *(line for part, text in zip(r.state, r.step, strict=True) for line in _field(f"{part} <-", text)),
-        *_field("result", r.result),
-        *_field("adjoint", r.adjoint),
+    m, everything = formula.mathematics, {**formula.parameters, **formula.derived}
+    sources = dict.fromkeys(v.source for v in m.variables)
+    called = f"{formula.name or 'map'}({', '.join(sources)})"
+    values = (m.inner or m.reduction).values
+    shown = _several(values, m.values)
+    rows = [("map", [f"{called} = {shown[0]}", *shown[1:]] if len(shown) == 1 else [called, *shown])]
+    rows[0][1].extend(formula.where.splitlines())
+    given = dict(m.slopes)
+    for v in m.variables:
+        if v.frozen:
+            continue
+        slopes = given.get(v.name) or tuple(differentiate(value, v.name) for value in m.values)
+        note = ["given, in place of the map's own"] if v.name in given else []
+        rows.append((f"d/d{v.name}", [*_several(values, slopes), *note]))
+    if everything:
+        rows.append(("operands", [f"{name}: {operand}" for name, operand in everything.items()]))
+    if m.field is not None:
+        rows.append(("field", [f"{formula.pixel} is a vector of {len(m.variables)} pixels, the kernel is {m.field}"]))
+    if m.inner is not None:
+        rows += [("taps", _reduction_lines(m.inner)), ("channels", _reduction_lines(m.reduction))]
+    else:
+        rows.append(("reduce", _reduction_lines(m.reduction)))
+    if m.has_epilogue:
+        rows.append(("epilogue", [f"y of ({', '.join(m.finish_slopes)})", *_text(m.finish)]))
+        rows += [(f"dy/d{name}", _text(slope)) for name, slope in m.finish_slopes.items()]
+    return rows
+
+
+def _several(names: tuple[str, ...], exprs: tuple[Expr, ...]) -> list[str]:
+    """Expressions with their names, where there are several; what they share comes first."""
+    lines = statements(*exprs)
+    count = len(lines) - len(exprs)
+    heads = [f"{name} = " if len(exprs) > 1 else "" for name in names]
+    last = [head + text for head, (_, text) in zip(heads, lines[count:], strict=True)]
+    return [*(f"{name} = {text}" for name, text in lines[:count]), *last]
+
+
+def _reduction_lines(r: Reduction) -> list[str]:
+    one = len(r.values) == 1 and r.results == 1
+    results = ["result"] if r.results == 1 else [f"result {i}" for i in range(r.results)]
+    adjoints = ["adjoint"] if one else [f"d/d{value}" for value in r.values]
+    return [
+        f"{r.name} of {', '.join(r.values)}, with state ({', '.join(r.state)})",
+        f"identity  {', '.join(r.texts('identity'))}",
+        *_fields([f"{part} <-" for part in r.state], r.texts("step")),
+        *_fields(results, r.texts("result")),
+        *_fields(adjoints, r.texts("adjoint")),
     ]
-    return [*rows, ("reduce", reduce)]
+
+
+def _fields(names: list[str], texts: tuple[str, ...]) -> list[str]:
+    return [line for name, text in zip(names, texts, strict=True) for line in _field(name, text)]
 
 
 def _field(name: str, text: str) -> list[str]:
@@ -158,7 +194,7 @@ def _work(layer: _ConvNd, problem: Problem, shape: tuple[int, ...], itemsize: in
     outputs = math.prod(y_shape)
     parameters = sum(p.numel() for p in layer.parameters())
     sizes = {"x": math.prod(shape), "y": outputs, "parameters": parameters}
-    if saved := len(problem.formula.reduction.saved):
+    if saved := len(problem.formula.mathematics.kept):
         sizes["reduced states, kept for the backward pass"] = saved * outputs
     return [
         f"x {shape} -> y {y_shape}",

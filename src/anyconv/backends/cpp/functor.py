@@ -1,6 +1,6 @@
 """functor: what a kernel computes at one pixel, as Exprs; the mathematics between a formula and its text.
 
-    >>> functor(parse("-abs(x - w)"), "x", ("w",), BUILTIN["sum"]).gradients["x"]
+    >>> functor(Formula(lambda x, w: -torch.abs(x - w)).mathematics).gradients["x"]
     Expr('-sign_times(user_x - user_w, c0)')
 
 Parts of a reduction's state that only count (a mean's ``n``) are not computed in a loop: how many values a field has is
@@ -11,32 +11,40 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 from ...expr import Expr, differentiate, share, simplify
-from ...expr.differentiate import times
+from ...expr.differentiate import pull, times
 from ...expr.expr import apply, const, var
 from ...expr.simplify import substitute
 from ...expr.verify import kind
+from ...mathematics import Mathematics
 from ...plan.schedule import cost
 from ...reductions import Reduction
 from .spell import as_number, contracted, fused
 
 GRADIENT, COUNT = "g", "count"  # the gradient of an output, the number of values in its field
 USER = "user_"  # in front of the names of the pixel and the operands, which may be any; none of ours begins with it
+OUTER = "outer_"  # in front of those that the epilogue sees
+INNER = "inner_"  # in front of the parts of the state of a channel
+ZERO = const(0.0)
+FEW = 6  # variables, up to which derivatives are also taken one by one
 
 
 @dataclass(frozen=True)
 class Functor:
-    """Everything that a kernel computes, over ``user_*`` (pixel, operands), ``state_*``, ``c*``, ``g`` and ``count``.
+    """Everything that a kernel computes, over ``user_*``, ``outer_*``, ``state_*``, ``c*``, ``g`` and ``count``.
 
     Args:
         parts: the parts of the state that are folded, those of the result first.
         result_parts: how many of them the result alone needs.
         saved: the parts that the backward pass needs.
         identity, step: for each part.
-        result: of the state and ``count``.
-        contexts: for each context, of ``g``, the saved parts and ``count``.
-        gradients: by the names of the pixel and of the operands, of contexts, pixel and operands.
+        inner_identity, inner_step: for each part of the state of one channel, ``inner_*``, where channels are reduced
+            one by one; ``step`` is then of that state.
+        result: of the state, ``count`` and what the epilogue sees.
+        contexts: for each context, of ``g``, the saved parts, ``count`` and what the epilogue sees.
+        gradients: by the names of the map's variables, of contexts and variables.
     """
 
     parts: tuple[str, ...]
@@ -47,6 +55,9 @@ class Functor:
     result: Expr
     contexts: tuple[Expr, ...]
     gradients: dict[str, Expr]
+    inner: tuple[str, ...] = ()
+    inner_identity: tuple[Expr, ...] = ()
+    inner_step: tuple[Expr, ...] = ()
 
     @property
     def counts(self) -> bool:
@@ -55,35 +66,59 @@ class Functor:
 
 
 @functools.lru_cache(maxsize=256)
-def functor(expr: Expr, pixel: str, operands: tuple[str, ...], reduction: Reduction) -> Functor:
-    """The functor of a map and its reduction."""
-    r, value = reduction, as_number(_renamed(simplify(expr)))
+def functor(m: Mathematics) -> Functor:
+    """The functor of a formula."""
+    r, values = m.reduction, [as_number(_renamed(simplify(value), USER)) for value in m.values]
     counted = {
         part
         for part, step, one in zip(r.state, r.exprs["step"], r.exprs["identity"], strict=True)
         if _counts(part, step, one)
     }
     steps = dict(zip(r.state, r.exprs["step"], strict=True))
-    first = _closure(set(r.exprs["result"][0].names()), steps) - counted
-    then = _closure(set(r.saved), steps) - counted - first
+    results = dict(zip(m.accumulators, r.exprs["result"], strict=True))
+    first = _closure({n for acc in m.finish.names() if acc in results for n in results[acc].names()}, steps) - counted
+    then = _closure(set(m.kept), steps) - counted - first
     parts = tuple(p for p in r.state if p in first) + tuple(p for p in r.state if p in then)
     names = {part: var(COUNT if part in counted else f"state_{part}") for part in r.state}
+    known = {acc: substitute(result, names) for acc, result in results.items()}
+    known |= {v.name: var(OUTER + v.name) for v in m.outer}
     identity = dict(zip(r.state, r.exprs["identity"], strict=True))
-    contexts, gradients = _backward(value, pixel, operands, r, names)
+    of_channel = {} if m.inner is None else {part: var(INNER + part) for part in m.inner.state}
+    own = values if m.inner is None else _result(m.inner, _Names(names, known, of_channel))
+    folded = names | dict(zip(r.values, own, strict=True))
+    contexts, gradients = _backward(m, values, _Names(names, known, of_channel))
+    inner: dict[str, Any] = {}
+    if m.inner is not None:
+        within = of_channel | dict(zip(m.inner.values, values, strict=True))
+        steps_of_channel = [substitute(step, within) for step in m.inner.exprs["step"]]
+        inner = {
+            "inner": m.inner.state, "inner_identity": m.inner.exprs["identity"],
+            "inner_step": tuple(map(fused, contracted(steps_of_channel, values))),
+        }  # fmt: skip
     return Functor(
         parts=parts,
         result_parts=sum(p in first for p in parts),
-        saved=tuple(p for p in parts if p in r.saved),
+        saved=tuple(p for p in parts if p in m.kept),
         identity=tuple(identity[p] for p in parts),
-        step=tuple(fused(e) for e in contracted([substitute(steps[p], {**names, "v": value}) for p in parts], value)),
-        result=fused(substitute(r.exprs["result"][0], names)),
+        step=tuple(fused(e) for e in contracted([substitute(steps[p], folded) for p in parts], own)),
+        result=fused(as_number(simplify(substitute(m.finish, known)))),
         contexts=contexts,
         gradients=gradients,
+        **inner,
     )
 
 
+@dataclass(frozen=True)
+class _Names:
+    """What stands for the parts of the state, for what the epilogue knows, and for the parts of a channel's state."""
+
+    state: dict[str, Expr]
+    known: dict[str, Expr]
+    of_channel: dict[str, Expr]
+
+
 def _counts(part: str, step: Expr, identity: Expr) -> bool:
-    return step is apply("add", var(part), const(1.0)) and identity is const(0.0)
+    return step is apply("add", var(part), const(1.0)) and identity is ZERO
 
 
 def _closure(needed: set[str], steps: dict[str, Expr]) -> set[str]:
@@ -95,19 +130,62 @@ def _closure(needed: set[str], steps: dict[str, Expr]) -> set[str]:
         needed = more
 
 
-def _backward(
-    value: Expr, pixel: str, operands: tuple[str, ...], r: Reduction, names: dict[str, Expr]
-) -> tuple[tuple[Expr, ...], dict[str, Expr]]:
-    outer = {GRADIENT} | {str(v.value) for v in names.values()}
-    adjoint = _weighed(simplify(substitute(r.exprs["adjoint"][0], {**names, "v": value})), outer)
-    names_ = (pixel, *operands)
-    slopes = [differentiate(value, USER + n) if kind(value) == "real" else const(0.0) for n in names_]
-    plain = [times(adjoint, slope) for slope in slopes]
-    shared = min((plain, share(plain, outer)), key=lambda exprs: cost(*exprs))
-    found: dict[Expr, Expr] = {}
-    hoisted = [simplify(_hoist(expr, outer, found)) for expr in shared]
-    gradients = dict(zip(names_, map(fused, contracted(hoisted, value)), strict=True))
-    return tuple(fused(simplify(expr)) for expr in found), gradients
+def _backward(m: Mathematics, values: list[Expr], names: _Names) -> tuple[tuple[Expr, ...], dict[str, Expr]]:
+    outer = {GRADIENT} | {OUTER + v.name for v in m.outer}
+    outer |= {str(v.value) for v in (*names.state.values(), *names.of_channel.values())}
+    finishing = [simplify(substitute(m.finish_slopes[acc], names.known)) for acc in m.accumulators]
+    slopes_of_results = _adjoints(m.reduction, values if m.inner is None else _result(m.inner, names), names.state)
+    if m.inner is not None:
+        (of_channel,) = slopes_of_results
+        slopes_of_results = [times(of_channel, a) for a in _adjoints(m.inner, values, names.of_channel)]
+    owners = m.reduction.owner if m.inner is None else (0,) * len(values)
+    adjoints = [
+        _weighed(times(finishing[owner], adjoint), outer)
+        for adjoint, owner in zip(slopes_of_results, owners, strict=True)
+    ]
+    own = dict(m.slopes)
+    variables = [v.name for v in m.variables]
+
+    def slopes() -> list[list[Expr]]:
+        return [
+            [ZERO] * len(values) if v.frozen
+            else [_renamed(simplify(slope), USER) for slope in own[v.name]] if v.name in own
+            else [_slope(value, v.name) for value in values]
+            for v in m.variables
+        ]  # fmt: skip
+
+    candidates = []
+    if len(variables) <= FEW or own:
+        plain = [_sum([times(a, slope) for a, slope in zip(adjoints, each, strict=True)]) for each in slopes()]
+        candidates = [plain, share(plain, outer)]
+    if len(variables) > 3 and not own:
+        wanted = [USER + v.name for v in m.variables]
+        pulled = zip(*(pull(value, wanted, a) for value, a in zip(values, adjoints, strict=True)), strict=True)
+        candidates.append([ZERO if v.frozen else _sum(list(p)) for v, p in zip(m.variables, pulled, strict=True)])
+    shared = min(candidates, key=lambda exprs: cost(*exprs))
+    contexts: dict[Expr, Expr] = {}
+    hoisted = [simplify(_hoist(expr, outer, contexts)) for expr in shared]
+    gradients = dict(zip(variables, map(fused, contracted(hoisted, values)), strict=True))
+    return tuple(fused(simplify(expr)) for expr in contexts), gradients
+
+
+def _adjoints(r: Reduction, values: list[Expr], state: dict[str, Expr]) -> list[Expr]:
+    """The derivative of a reduction's result in each of its values."""
+    found = state | dict(zip(r.values, values, strict=True))
+    return [simplify(substitute(adjoint, found)) for adjoint in r.exprs["adjoint"]]
+
+
+def _result(inner: Reduction, names: _Names) -> list[Expr]:
+    return [substitute(inner.exprs["result"][0], names.of_channel)]
+
+
+def _slope(value: Expr, name: str) -> Expr:
+    return differentiate(value, USER + name) if kind(value) == "real" else ZERO
+
+
+def _sum(terms: list[Expr]) -> Expr:
+    present = [term for term in terms if term is not ZERO]
+    return functools.reduce(lambda a, b: apply("add", a, b), present) if present else ZERO
 
 
 def _weighed(adjoint: Expr, outer: set[str]) -> Expr:
@@ -115,6 +193,8 @@ def _weighed(adjoint: Expr, outer: set[str]) -> Expr:
     g = var(GRADIENT)
     if adjoint is const(1.0):
         return g
+    if adjoint is ZERO:
+        return ZERO
     if adjoint.op == "mul":
         a, b = adjoint.args
         return apply("mul", _weighed(a, outer), b) if _is_outer(a, outer) else apply("mul", _weighed(b, outer), a)
@@ -127,11 +207,11 @@ def _is_outer(expr: Expr, outer: set[str]) -> bool:
     return set(expr.names()) <= outer
 
 
-def _renamed(expr: Expr) -> Expr:
+def _renamed(expr: Expr, prefix: str) -> Expr:
     done: dict[Expr, Expr] = {}
     for node in expr.nodes():
         new = apply(node.op, *(done[arg] for arg in node.args)) if node.args else node
-        done[node] = var(USER + str(node.value)) if node.op == "var" else new
+        done[node] = var(prefix + str(node.value)) if node.op == "var" else new
     return done[expr]
 
 

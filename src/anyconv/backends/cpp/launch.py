@@ -1,89 +1,78 @@
-"""launch: a call of a kernel with tensors, as an autograd function.
-
-What a kernel is told stands in one array of 64-bit numbers, in the order of the structs `Forward` and `Backward` of the
-skeletons; `_Fields` writes them. Tensors of any strides are read where they lie.
-"""
+"""launch: a call of a kernel with tensors, as an autograd function."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import operator
-import os
-import struct
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import BackendError
-from ...geometry import Geometry, Ints
+from ...geometry import Ints
 from ...plan import Problem, schedule
 from ...plan.machine import this_machine
 from ...plan.schedule import Work
-from ..sums import bias_gradient
+from ...variables import Variable
+from ..epilogue import finish_gradients
+from ..spread import Spread
+from ..sums import add, bias_gradient
+from ..torch_library import torch_library
+from .call import Call, Fields, threads
 from .kernel import Kernel
 
 _LANES = {"channels": 0, "sites": 1, "groups": 2}
-_MODES = {"skip": 1, "reflect": 2, "replicate": 3, "circular": 4}
-_forked = False
 
 
-def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, kernel: Kernel) -> Tensor:
-    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``params`` and ``bias``."""
+def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem, kernel: Kernel) -> Tensor:
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``operands`` and ``bias``."""
+    call = Call(problem, kernel, (problem.formula.pixel, *operands))
     # through the autograd function in any case: it refuses forward-mode derivatives and transforms aloud
-    y: Tensor = _Cpp.apply(kernel, problem, bias, x, *params.values())  # type: ignore[no-untyped-call]
+    y: Tensor = _Cpp.apply(call, bias, x, *operands.values())  # type: ignore[no-untyped-call]
     return y
 
 
 class _Cpp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, problem: Problem, bias: Tensor | None, *tensors: Tensor) -> Tensor:
-        saves = kernel.backward is not None
-        y, state = _forward(kernel, problem, tensors, bias, saves=saves)
-        ctx.kernel, ctx.problem = kernel, problem
+    def forward(ctx: Any, call: Call, bias: Tensor | None, *tensors: Tensor) -> Tensor:
+        saves = call.kernel.backward is not None
+        y, state = _forward(call, call.named(tensors), bias, saves=saves)
+        ctx.call = call
         if saves:
             ctx.save_for_backward(*tensors, *([] if state is None else [state]))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        problem: Problem = ctx.problem
+        call: Call = ctx.call
         if torch.is_grad_enabled():
             raise BackendError(
-                f"{problem.formula}: create_graph=True, but the cpp backend differentiates only once",
+                f"{call.problem.formula}: create_graph=True, but the cpp backend differentiates only once",
                 way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
             )
-        count = 1 + len(problem.formula.parameters)
+        count = len(call.names)
         saved = ctx.saved_tensors
         x = saved[0]
         state = saved[count] if len(saved) > count else None
-        _, _, wants_bias, *needed = ctx.needs_input_grad
+        _, wants_bias, *needed = ctx.needs_input_grad
         g_bias = bias_gradient(grad.to(_compute(x.dtype))).to(x.dtype) if wants_bias else None
         if not any(needed):
-            return None, None, g_bias, *(None for _ in needed)
-        gx, gradients = _backward(ctx.kernel, problem, saved[:count], state, grad, wants_pixels=needed[0])
-        wanted = [g if need else None for g, need in zip(gradients, needed[1:], strict=True)]
-        return None, None, g_bias, gx, *wanted
-
-
-def _work(kernel: Kernel, problem: Problem, x: Tensor) -> Work:
-    last = x.stride(1) == 1 and x.shape[1] > 1
-    return Work.of(problem, x.shape[0], tuple(x.shape[2:]), kernel.source.itemsize, channels_last=last)
+            return None, g_bias, *(None for _ in needed)
+        wanted = {name for name, need in zip(call.names, needed, strict=True) if need}
+        found = _backward(call, call.named(saved[:count]), state, grad, wanted)
+        return None, g_bias, *(found.get(name) for name in call.names)
 
 
 def _forward(
-    kernel: Kernel, problem: Problem, tensors: tuple[Tensor, ...], bias: Tensor | None, *, saves: bool
+    call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool
 ) -> tuple[Tensor, Tensor | None]:
-    x, *params = tensors
-    work, threads = _work(kernel, problem, x), _threads()
-    how = schedule.forward(work, this_machine(), threads)
+    x, kernel, problem = tensors[call.names[0]], call.kernel, call.problem
+    work, team = call.work(x), threads()
+    how = schedule.forward(work, this_machine(), team)
     y = _like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
     state = None
     if saves and kernel.source.functor.saved:
         state = _state(len(kernel.source.functor.saved), y, filters_last=how.lanes != "sites")
-    fields = _Fields(threads, work, how.chunk)
+    fields = Fields(team, work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
     fields.numbers(_LANES[how.lanes], how.parts, state is not None, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
@@ -91,100 +80,100 @@ def _forward(
     fields.tensor(y, image)
     fields.tensor(None if state is None else state[0], image)
     fields.tensor(bias, "o")
-    fields.operands(problem, params)
+    fields.operands(call, tensors)
+    fields.images(call, tensors)
     fields.launch(kernel.forward)
     return y, state
 
 
 def _backward(
-    kernel: Kernel, problem: Problem, tensors: list[Tensor], state: Tensor | None, grad: Tensor, *, wants_pixels: bool
-) -> tuple[Tensor | None, list[Tensor]]:
-    x, *params = tensors
-    work = _work(kernel, problem, x)
-    how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts))
-    gx = _like(x, tuple(x.shape), x.dtype) if wants_pixels else None
+    call: Call, tensors: dict[str, Tensor], state: Tensor | None, grad: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    pixel, m, kernel = call.names[0], call.problem.formula.mathematics, call.kernel
+    x, layout = tensors[pixel], call.layout
+    found = outer_gradients(call, tensors, state, grad, wanted) if m.outer else {}
+    inside = {v.source for v in m.variables if not v.frozen}
+    if not inside & wanted:
+        return {name: d.to(tensors[name].dtype) for name, d in found.items()}
+    work = call.work(x)
+    how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts), one_part=call.one_part)
+    gx = _like(x, tuple(x.shape), x.dtype) if pixel in wanted else None
     # what varies with everything is written once; the rest is summed, in double
-    operands = problem.formula.parameters.values()
-    gradients = [
-        torch.empty_like(p, memory_format=torch.contiguous_format)
-        if operand.axes == "ock"
-        else torch.zeros(p.shape, dtype=torch.float64)
-        for operand, p in zip(operands, params, strict=True)
-    ]
-    fields = _Fields(_threads(), work, how.chunk)
+    gradients = {
+        name: torch.empty_like(tensors[name], memory_format=torch.contiguous_format)
+        if v.axes == "ock"
+        else torch.zeros(tensors[name].shape, dtype=torch.float64)
+        for name, v in {v.source: v for v in layout.operands}.items()
+    }
+    images = {v.source: v for v in layout.images[1:] if v.source in wanted}
+    slots = {name: _slot(v, work, how.channel_parts, tensors[name]) for name, v in images.items()}
+    fields = Fields(threads(), work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(_LANES[how.lanes], how.parts, wants_pixels, 0 if state is None else state.stride(0))
+    fields.numbers(
+        _LANES[how.lanes], how.parts, how.channel_parts, gx is not None, 0 if state is None else state.stride(0)
+    )
     image = "nc" + "k" * work.geometry.dims
     for tensor in (x, grad, None if state is None else state[0], gx):
         fields.tensor(tensor, image)
-    fields.operands(problem, params)
-    fields.operands(problem, gradients)
+    fields.operands(call, tensors)
+    fields.operands(call, gradients)
+    fields.images(call, tensors)
+    fields.slots(call, slots)
     fields.launch(kernel.backward)
-    return gx, [g.to(p.dtype) for g, p in zip(gradients, params, strict=True)]
+    for name, slot in slots.items():
+        total = slot.sum(0) if len(slot) > 1 else slot[0]
+        one_for_all = tensors[name].shape[1:2] == (1,) != total.shape[1:2]  # a guide with a single channel
+        gradients[name] = total.sum(1, keepdim=True) if one_for_all else total
+    if gx is not None:
+        gradients[pixel] = gx
+    for name, d in gradients.items():
+        if name in wanted:
+            found[name] = d + found[name] if name in found else d
+    return {name: d.to(tensors[name].dtype) for name, d in found.items()}
 
 
-class _Fields:
-    """The numbers of a call, and the tensors that must outlive it."""
-
-    def __init__(self, threads: int, work: Work, chunk: Ints) -> None:
-        self._numbers = [_parallel(), threads, *_geometry_fields(work.geometry, work.size, chunk)]
-        self._alive: list[Tensor] = []
-
-    def numbers(self, *values: int) -> None:
-        self._numbers += values
-
-    def tensor(self, value: Tensor | None, along: str) -> None:
-        """A pointer and five strides: (n or o, c, d, h, w); 0 along what the tensor has not."""
-        if value is None:
-            self._numbers += (0, 0, 0, 0, 0, 0)
-            return
-        if value.is_neg():  # its numbers in memory are not yet negated
-            value = value.resolve_neg()
-        self._alive.append(value)
-        self._numbers.append(value.data_ptr())
-        self._numbers += _five_of(along)((*value.stride(), 0))
-
-    def operands(self, problem: Problem, values: Sequence[Tensor]) -> None:
-        """A tensor for each operand, or nothing in place of the first."""
-        for operand, value in zip(problem.formula.parameters.values(), values, strict=True):
-            self.tensor(value, operand.axes.replace("k", "k" * problem.geometry.dims))
-        if not values:
-            self.tensor(None, "")
-
-    def launch(self, function: Any) -> None:
-        numbers = self._numbers
-        if function((ctypes.c_int64 * len(numbers))(*numbers)) != 0:
-            raise MemoryError("a kernel of anyconv could not allocate its buffers")
+def outer_gradients(
+    call: Call, tensors: dict[str, Tensor], state: Tensor | None, grad: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    """The gradients of what the epilogue sees, in double: sums over all that it does not vary along."""
+    m, functor = call.problem.formula.mathematics, call.kernel.source.functor
+    outer = {v.name: v for v in m.outer if v.source in wanted and not v.frozen}
+    if not outer:
+        return {}
+    compute = _compute(grad.dtype)
+    library = torch_library(compute)
+    spread = Spread(call.problem.geometry, tuple(tensors[call.names[0]].shape), call.problem.out_channels)
+    values = {v.name: spread(v, tensors[v.source])[0, 0].to(compute) for v in m.outer}
+    shape = (len(grad), call.problem.geometry.groups, -1, *grad.shape[2:])
+    parts = {part: s.reshape(shape) for part, s in zip(functor.saved, () if state is None else state, strict=True)}
+    for part in set(m.kept) - set(parts):  # those that count are not saved
+        parts[part] = _counts(call, tensors[call.names[0]]).to(compute).expand_as(grad).reshape(shape)
+    _, found = finish_gradients(m, parts, values, grad.reshape(shape).to(compute), library)
+    totals = {v.source: torch.zeros(tensors[v.source].shape, dtype=torch.float64) for v in outer.values()}
+    for name, v in outer.items():
+        add(spread(v, totals[v.source])[0, 0], found[name].double())
+    return totals
 
 
-@functools.cache
-def _five_of(along: str) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
-    """Picks a tensor's five strides out of those it has and, last, a 0."""
-    places = {letter: i for i, letter in enumerate(along) if letter != "k"}
-    first, spatial = len(places), along.count("k")
-    lead = places.get("n", places.get("o", -1))
-    axes = [-1] * (3 - spatial) + list(range(first, first + spatial))
-    return operator.itemgetter(lead, places.get("c", -1), *axes)
+def _counts(call: Call, x: Tensor) -> Tensor:
+    """How many values the field of each site has, ``(*sites)``."""
+    g, m, size = call.problem.geometry, call.problem.formula.mathematics, tuple(x.shape[2:])
+    if m.field is not None or m.inner is not None:  # one of each channel
+        return torch.tensor(x.shape[1] // g.groups)
+    counts = torch.zeros(g.sites(size))
+    for k in g.offsets():
+        counts[g.valid(k, size) if g.mode == "skip" else ...] += x.shape[1] // g.groups
+    return counts
 
 
-@functools.lru_cache(maxsize=1024)
-def _geometry_fields(geometry: Geometry, size: Ints, chunk: Ints) -> tuple[int, ...]:
-    """The struct `Geometry`: three axes of (pixels, sites, kernel, stride, dilation, before, chunk), mode, fill."""
-    axes = zip(
-        size,
-        geometry.sites(size),
-        geometry.kernel,
-        geometry.stride,
-        geometry.dilation,
-        geometry.before,
-        chunk,
-        strict=True,
-    )
-    fill = geometry.mode if isinstance(geometry.mode, float) else 0.0
-    bits = struct.unpack("q", struct.pack("d", fill))[0]
-    mode = 0 if isinstance(geometry.mode, float) else _MODES.get(geometry.mode, 0)
-    front = (1, 1, 1, 1, 1, 0, 1) * (3 - geometry.dims)
-    return (*front, *(number for axis in axes for number in axis), mode, bits)
+def _slot(v: Variable, work: Work, channel_parts: int, tensor: Tensor) -> Tensor:
+    """Zeros for the gradient of an image, ``[piece, ...]``: one for each task that would add to the same numbers."""
+    groups = work.geometry.groups
+    shape = list(tensor.shape)
+    if v.slides and "c" in v.axes:
+        shape[1] = groups * work.channels
+    pieces = groups * channel_parts if "c" not in v.axes else 1
+    return torch.zeros((pieces, *shape), dtype=_compute(tensor.dtype))
 
 
 def _compute(dtype: torch.dtype) -> torch.dtype:
@@ -205,33 +194,3 @@ def _state(parts: int, y: Tensor, *, filters_last: bool) -> Tensor:
     if not filters_last:
         return y.new_empty((parts, n, o, *sites), dtype=_compute(y.dtype))
     return y.new_empty((parts, n, *sites, o), dtype=_compute(y.dtype)).movedim(-1, 2)
-
-
-def _threads() -> int:
-    """As many as torch uses; one in a forked child, where the runtime's threads of the parent do not exist."""
-    return 1 if _forked else torch.get_num_threads()
-
-
-@functools.cache
-def _parallel() -> int:
-    """The address of `GOMP_parallel` in the OpenMP runtime that torch has brought; 0, and one thread, without one."""
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as maps:
-            mapped = {line.split(maxsplit=5)[5].strip() for line in maps if "omp" in line and ".so" in line}
-    except (OSError, IndexError):
-        return 0
-    for library in sorted(mapped):
-        try:
-            function = ctypes.CDLL(library).GOMP_parallel
-        except (OSError, AttributeError):
-            continue
-        return ctypes.cast(function, ctypes.c_void_p).value or 0
-    return 0
-
-
-def _after_fork() -> None:
-    global _forked  # noqa: PLW0603
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork)

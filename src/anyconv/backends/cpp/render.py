@@ -9,21 +9,27 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...expr import Expr
-from ...formula import Formula, written
+from ...formula import Formula
+from ...mathematics import Mathematics
 from ...plan.machine import Machine
 from ...plan.schedule import Tile, cost, multiplies, tile
-from ...reductions import Reduction
-from .functor import USER, Functor, functor
+from ...variables import Variable
+from .functor import INNER, OUTER, USER, Functor, functor
+from .layout import Layout
 from .spell import Speller, names
 
 SKELETONS = Path(__file__).parent / "skeletons"
 STORAGE = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("Half", "float"),
            "bfloat16": ("BFloat16", "float")}  # fmt: skip
 PASSES = ("forward", "backward")
+ENTRY = {  # (pass, whether the map sees images) -> the skeleton that it is called by
+    ("forward", False): "forward", ("forward", True): "forward", ("limit", False): "limit", ("limit", True): "limit",
+    ("backward", False): "backward", ("backward", True): "backward_images",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,6 @@ class Source:
         return 8 if self.dtype == "float64" else 4
 
 
-Operands = tuple[tuple[str, str], ...]  # names and axes
-
-
 def render(
     formula: Formula, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES, *, depthwise: bool = False
 ) -> Source:
@@ -73,22 +76,21 @@ def render(
         depthwise: each group will have one channel and one filter.
     """
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
-    operands = tuple((name, operand.axes) for name, operand in formula.parameters.items())
-    return _render((formula.expr, formula.pixel, operands, formula.reduction), dtype, machine, passes, depthwise)
+    m = formula.mathematics
+    return _render(m, dtype, machine, passes, depthwise and not m.needs_planes)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(
-    of: tuple[Expr, str, Operands, Reduction], dtype: str, machine: Machine, passes: tuple[str, ...], depthwise: bool
-) -> Source:
-    expr, pixel, operands, reduction = of
-    made = functor(expr, pixel, tuple(name for name, _ in operands), reduction)
-    values = [*made.step, *made.gradients.values()]
-    shared = cost(*values, of=USER + pixel)
-    tiles = tile(cost=cost(*values), parts=len(made.parts), operands=len(operands), machine=machine, shared=shared)
+def _render(m: Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...], depthwise: bool) -> Source:
+    made = functor(m)
+    values = [*made.inner_step, *made.step, *made.gradients.values()]
+    layout = Layout.of(m)
+    shared = cost(*values, of=USER + m.variables[0].name)
+    parts, seen = len(made.parts) + len(made.inner), len(layout.operands) + len(layout.inputs) - 1
+    tiles = tile(cost=cost(*values), parts=parts, operands=seen, machine=machine, shared=shared)
     stored, computed = STORAGE[dtype]
-    body = "\n".join(f"    {line}".rstrip() for line in _Writer(made, pixel, operands).functor(tiles))
-    title = written(expr, reduction)
+    body = "\n".join(f"    {line}".rstrip() for line in _Writer(made, m, layout).functor(tiles))
+    title = str(m)
     settings = "#define ANYCONV_FUNCTOR" + "\n#define ANYCONV_DEPTHWISE" * depthwise
     text = f"""\
 // {title}
@@ -108,7 +110,7 @@ struct Functor {{
 
 }}  // namespace anyconv
 
-{chr(10).join(f'#include "{name}_entry.hpp"' for name in passes)}
+{chr(10).join(f'#include "{ENTRY[name, m.needs_planes]}_entry.hpp"' for name in passes)}
 """
     return Source(title, text, made, tiles, dtype, passes, depthwise)
 
@@ -121,40 +123,54 @@ def skeletons() -> str:
 class _Writer:
     """Writes the members of a functor."""
 
-    def __init__(self, functor: Functor, pixel: str, operands: Operands) -> None:
+    def __init__(self, functor: Functor, m: Mathematics, layout: Layout) -> None:
         f = self._functor = functor
-        self._operands = operands
+        self._layout, self._whole = layout, m.field is not None
         states, contexts = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
-        own = names([pixel, *(name for name, _ in operands)], taken=[*states, *contexts])
+        own = names([v.name for v in m.variables], taken=[*states, *contexts])
         self._known = {USER + name: spelled for name, spelled in own.items()}
-        self._pixel = own[pixel]
-        self._inputs = [f"const F {own[name]} = operand[{i}];" for i, (name, _) in enumerate(operands)]
-        self._count = max(1, len(operands))  # no array of C++ is empty
+        self._inputs = [f"const F {own[v.name]} = pixel[{i}];" for i, v in enumerate(layout.inputs)]
+        self._inputs += [f"const F {own[v.name]} = operand[{i}];" for i, v in enumerate(layout.operands)]
+        self._count = max(1, len(layout.operands))  # no array of C++ is empty
+        self._pixels = len(layout.inputs)
         self._contexts = max(1, len(f.contexts))
+        self._outer = max(1, len(layout.outer))
 
     def functor(self, t: Tile) -> list[str]:
         """All lines between the braces of the struct."""
-        f = self._functor
-        axes = [sum({"o": 1, "c": 2, "k": 4}[axis] for axis in axes) for _, axes in self._operands]
+        f, layout = self._functor, self._layout
+        axes = [_bits(v) for v in layout.operands]
         lines = [
-            f"static constexpr int OPERANDS = {len(axes)};",
-            (
-                f"static constexpr int AXES[] = {{{', '.join(map(str, axes or [0]))}}};"
-                "  // of each operand: 1 if it varies with o, 2 with c, 4 with k"
-            ),
-            (
-                f"static constexpr int PARTS = {len(f.parts)}, RESULT = {f.result_parts};"
-                "  // of the state; those of the result come first"
-            ),
-            f"static constexpr int SAVED[] = {{{', '.join(str(f.parts.index(p)) for p in f.saved) or '0'}}};",
+            f"static constexpr int OPERANDS = {len(axes)}, OUTER = {len(layout.outer)};",
+            f"static constexpr int AXES[] = {_array(axes)};  // of operands: 1 if it varies with o, 2 with c, 4 with k",
+            f"static constexpr int INPUTS = {len(layout.inputs)}, IMAGES = {len(layout.images)};",
+            f"static constexpr int IMAGE[] = {_array(layout.image_of)}, TAP[] = {_array(layout.taps)};  // of inputs",
+            f"static constexpr int IMAGE_AXES[] = {_array([_bits(v) for v in layout.images])};  // 8: a value per site",
+            f"static constexpr bool WHOLE = {str(self._whole).lower()};  // the map sees all taps at once",
+            f"static constexpr bool LEARNS[] = {_array(layout.learns)};  // whether an image may have a gradient",
+            f"static constexpr int INNER = {len(f.inner)};  // parts of the state of a channel",
+            f"static constexpr int PARTS = {len(f.parts)}, RESULT = {f.result_parts};  // the result's come first",
+            f"static constexpr int SAVED[] = {_array([f.parts.index(p) for p in f.saved])};",
             f"static constexpr int SAVES = {len(f.saved)}, CONTEXTS = {self._contexts};",
             f"static constexpr bool COUNTS = {str(f.counts).lower()};",
             f"static constexpr int SITES = {t.sites}, VECTORS = {t.vectors};",
             f"static constexpr int FILTERS = {t.filters}, CHANNELS = {t.channels};",
         ]
+        if f.inner:
+            lines += ["", *self._inner()]
         for size in sorted({f.result_parts, len(f.parts)}):
             lines += ["", *self._identity(size), *self._fold(size)]
         return [*lines, "", *self._result(), "", *self._context(), "", *self._gradients()]
+
+    @property
+    def _seen(self) -> str:
+        return f"const F (&pixel)[{self._pixels}], const F (&operand)[{self._count}]"
+
+    @property
+    def _after(self) -> tuple[list[str], dict[str, str]]:
+        """What the epilogue sees: its names, read from an array."""
+        spelled = {OUTER + v.name: f"after{i}" for i, v in enumerate(self._layout.outer)}
+        return [f"const F {name} = outer[{i}];" for i, name in enumerate(spelled.values())], spelled
 
     def _identity(self, size: int) -> list[str]:
         values = Speller({}).texts(self._functor.identity[:size])
@@ -162,37 +178,75 @@ class _Writer:
 
     def _fold(self, size: int) -> list[str]:
         f = self._functor
-        known = {**self._known, **{f"state_{p}": f"state[{i}]" for i, p in enumerate(f.parts[:size])}}
+        known = {
+            **self._known,
+            **{f"state_{p}": f"state[{i}]" for i, p in enumerate(f.parts[:size])},
+            **self._of_channel,
+        }
         speller = Speller(known, adders_are_free=multiplies(*f.step[:size]))
         step = speller.update({f"state[{i}]": f.step[i] for i in range(size)})
-        signature = f"void fold(F (&state)[{size}], F {self._pixel}, const F (&operand)[{self._count}])"
-        return _function(signature, [*self._inputs, *step])
+        if f.inner:
+            return _function(f"void fold(F (&state)[{size}], const F (&inner)[{len(f.inner)}])", step)
+        return _function(f"void fold(F (&state)[{size}], {self._seen})", [*self._inputs, *step])
+
+    @property
+    def _of_channel(self) -> dict[str, str]:
+        return {INNER + part: f"inner[{i}]" for i, part in enumerate(self._functor.inner)}
+
+    def _inner(self) -> list[str]:
+        """The state of one channel."""
+        f, size = self._functor, len(self._functor.inner)
+        values = Speller({}).texts(f.inner_identity)
+        identity = [f"inner[{i}] = {value};" for i, value in enumerate(values)]
+        speller = Speller({**self._known, **self._of_channel}, adders_are_free=multiplies(*f.inner_step))
+        step = speller.update({f"inner[{i}]": f.inner_step[i] for i in range(size)})
+        return [
+            *_function(f"void inner_identity(F (&inner)[{size}])", identity),
+            *_function(f"void inner_fold(F (&inner)[{size}], {self._seen})", [*self._inputs, *step]),
+        ]
 
     def _result(self) -> list[str]:
         parts = [f"state_{p}" for p in self._functor.parts[: self._functor.result_parts]]
         reads = [f"const F {name} = state[{i}];" for i, name in enumerate(parts)]
-        speller = Speller({**{name: name for name in parts}, "count": "count"})
-        return _function("F result(const F* state, F count)", [*reads, *speller.give(self._functor.result)])
+        outer, spelled = self._after
+        speller = Speller({**{name: name for name in parts}, **spelled, "count": "count"})
+        signature = f"F result(const F* state, F count, const F (&outer)[{self._outer}])"
+        return _function(signature, [*reads, *outer, *speller.give(self._functor.result)])
 
     def _context(self) -> list[str]:
         parts = [f"state_{p}" for p in self._functor.saved]
         reads = [f"const F {name} = state[{i}];" for i, name in enumerate(parts)]
-        speller = Speller({name: name for name in (*parts, "g", "count")})
+        outer, spelled = self._after
+        speller = Speller({**{name: name for name in (*parts, "g", "count")}, **spelled, **self._of_channel})
         made = speller.assign({f"context[{i}]": expr for i, expr in enumerate(self._functor.contexts)})
-        return _function(f"void context(F g, const F* state, F count, F (&context)[{self._contexts}])", [*reads, *made])
+        inner = f"const F (&inner)[{len(self._of_channel)}], " if self._of_channel else ""
+        signature = (
+            f"void context(F g, const F* state, F count, const F (&outer)[{self._outer}], "
+            f"{inner}F (&context)[{self._contexts}])"
+        )
+        return _function(signature, [*reads, *outer, *made])
 
     def _gradients(self) -> list[str]:
         contexts = [f"c{i}" for i in range(len(self._functor.contexts))]
         reads = [f"const F {name} = context[{i}];" for i, name in enumerate(contexts)]
-        pixel, *operands = self._functor.gradients.values()
+        found = self._functor.gradients
         known = {**self._known, **{name: name for name in contexts}}
-        speller = Speller(known, adders_are_free=multiplies(*self._functor.gradients.values()))
-        sums = speller.add({"dx": pixel, **{f"dp[{i}]": expr for i, expr in enumerate(operands)}})
+        speller = Speller(known, adders_are_free=multiplies(*found.values()))
+        to = {f"dx[{i}]": found[v.name] for i, v in enumerate(self._layout.inputs)}
+        to |= {f"dp[{i}]": found[v.name] for i, v in enumerate(self._layout.operands)}
         signature = (
-            f"void gradients(const F (&context)[{self._contexts}], F {self._pixel}, "
-            f"const F (&operand)[{self._count}], F& dx, F (&dp)[{self._count}])"
+            f"void gradients(const F (&context)[{self._contexts}], {self._seen}, "
+            f"F (&dx)[{self._pixels}], F (&dp)[{self._count}])"
         )
-        return _function(signature, [*reads, *self._inputs, *sums])
+        return _function(signature, [*reads, *self._inputs, *speller.add(to)])
+
+
+def _bits(v: Variable) -> int:
+    return sum({"o": 1, "c": 2, "k": 4, "s": 8}.get(axis, 0) for axis in v.axes)
+
+
+def _array(values: Sequence[int | bool]) -> str:
+    return "{" + ", ".join(str(v).lower() for v in values or [0]) + "}"
 
 
 def _function(signature: str, lines: list[str]) -> list[str]:

@@ -25,7 +25,8 @@ _KEYWORDS = """
     mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register return short
     signed sizeof static struct switch template this throw true try typedef typeid typename union unsigned using
     virtual void volatile wchar_t while xor xor_eq
-    F R T V N O C K Mask Real Bits Traits state operand context g count dx dp splat splat_mask select fma truth bits
+    F R T V N O C K Mask Real Bits Traits state pixel operand outer context
+    g count dx dp splat splat_mask select fma truth bits
     accumulate deduct sign_times store load lanes up least any scale polynomial linux unix INF PI HUGE
 """
 RESERVED = frozenset(_KEYWORDS.split()) | set(TABLE)
@@ -36,7 +37,8 @@ def names(wanted: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     used = RESERVED | set(taken)
     found: dict[str, str] = {}
     for name in wanted:
-        free = name if name.isascii() and not name.startswith("_") and "__" not in name else "arg"
+        plain = name.replace("[", "_").replace("]", "")
+        free = plain if name.isascii() and not name.startswith("_") and "__" not in name else "arg"
         while free in used:
             free += "_"
         found[name] = free
@@ -115,7 +117,9 @@ class Speller:
         negative, term = (True, root.args[0]) if root.op == "neg" else (False, root)
         if term.op == "mul" and term not in self._text:
             a, b = (self._inline(arg) for arg in term.args)
-            return f"fma({'-' + a if negative else a}, {b}, {name})"
+            if negative:
+                a = f"-{_grouped(a, term.args[0], self._text)}"
+            return f"fma({a}, {b}, {name})"
         if plainly or self._adders_are_free:
             return f"{name} {'-' if negative else '+'} {_grouped(self._inline(term), term, self._text)}"
         return f"{'deduct' if negative else 'accumulate'}({name}, {self._inline(term)})"
@@ -171,14 +175,14 @@ def fused(expr: Expr) -> Expr:
     return done[expr]
 
 
-def contracted(exprs: list[Expr], value: Expr) -> list[Expr]:
+def contracted(exprs: list[Expr], values: list[Expr]) -> list[Expr]:
     """The same with each product that is used once, in a sum, as one operation with it: rounded once, not twice.
 
-    A difference of two products in a ``value`` stays: ``a * a - b * b`` is zero where a and b are equal, and a root of
-    it is a number. The value's own nodes come out alike in every list, and so compare equal to themselves.
+    A difference of two products in the ``values`` stays: ``a * a - b * b`` is zero where a and b are equal, and a root
+    of it is a number. Their own nodes come out alike in every list, and so compare equal to themselves.
     """
     order = list(dict.fromkeys(node for expr in exprs for node in expr.nodes()))
-    own = value.nodes()
+    own = list(dict.fromkeys(node for value in values for node in value.nodes()))
     own_uses = Counter(arg for node in own for arg in node.args)
     uses = Counter(arg for node in order for arg in node.args) + Counter(exprs)
     kept = set(own)

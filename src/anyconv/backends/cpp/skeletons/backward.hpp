@@ -10,19 +10,28 @@ namespace anyconv {
 
 constexpr int CONTEXTS = Functor::CONTEXTS;
 
-struct Backward {  // as launch.py writes it: 64-bit fields in this order
+struct BackwardCall {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
-    i64 lanes, parts, wants_pixels;
+    i64 lanes, parts, channel_parts, wants_pixels;  // channel_parts: of a group, where the map sees images
     i64 state_part;
     Strided x, g, state, gx;  // gx: the gradient of the pixels
+    i64 all_filters() const { return lanes == GROUPS ? channels : groups * filters; }
     Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // in double where the operand lacks an axis
 };
 
+struct Slot {  // the gradient of an image, in R; elements from one piece to the next, where tasks would add to the same
+    Image image;
+    i64 piece;
+};
+template <int COUNT> struct Slots { Slot slot[COUNT]; };
+template <> struct Slots<0> {};
+struct Backward : BackwardCall, Outer<OUTER>, Images<IMAGES - 1>, Slots<IMAGES - 1> {};
+
 // Buffers of one backward pass.
 struct Buffers {
-    R *operands, *pixels, *sums;
+    R *operands, *pixels, *sums, *outer;
 };
 
 template <int LANE> struct BackwardWork {
@@ -38,11 +47,18 @@ template <int LANE> struct BackwardWork {
     }
     Reading<LANE> reading(i64 g, i64 lane) const { return Reading<LANE>(packed, buffers.operands + g * packed.size(), lane); }
 
-    // The contexts of V outputs from their gradients and saved parts.
-    static void contexts(const R* g, const R* states, i64 pitch, F count, R* to, i64 to_pitch) {
-        F state[Functor::SAVES ? Functor::SAVES : 1], made[CONTEXTS];
+    // The contexts of V outputs from their gradients and saved parts: of one filter, or of V from that one on. Where channels
+    // are reduced one by one, of one channel, from its state.
+    template <bool VECTOR, class Map = Functor, class... Inner>
+    INLINE void contexts(const R* g, const R* states, i64 pitch, F count, i64 filter, F (&made)[CONTEXTS], const Inner&... inner) const {
+        F e[OUTER_OR_ONE], state[Functor::SAVES ? Functor::SAVES : 1];
+        outer_at<VECTOR>(buffers.outer + filter, outer_pitch(call.all_filters()), e);
         for (int q = 0; q < Functor::SAVES; ++q) state[q] = load<F>(states + q * pitch);
-        Functor::context(load<F>(g), state, count, made);
+        Map::context(load<F>(g), state, count, e, inner..., made);
+    }
+    template <bool VECTOR> void contexts(const R* g, const R* states, i64 pitch, F count, i64 filter, R* to, i64 to_pitch) const {
+        F made[CONTEXTS];
+        contexts<VECTOR>(g, states, pitch, count, filter, made);
         for (int q = 0; q < CONTEXTS; ++q) store<F>(to + q * to_pitch, made[q]);
     }
 };

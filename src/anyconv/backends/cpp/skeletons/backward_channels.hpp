@@ -30,9 +30,9 @@ template <int T, int W, int LANE> NOINLINE void walk(const Row row, const Readin
         const R *x = row.x + h * row.x_row, *context = row.context + h * row.context_row;
         R* gx = row.gx + h * row.x_row;
         for (i64 w = 0; w < row.width; ++w, x += row.x_step, gx += row.x_step, context += row.context_step) {
-            F pixel[W], total[W];
+            F pixel[W][1], total[W][1];
             UNROLL
-            for (int v = 0; v < W; ++v) pixel[v] = load<F>(x + v * row.x_vector), total[v] = load<F>(gx + v * row.x_vector);
+            for (int v = 0; v < W; ++v) pixel[v][0] = load<F>(x + v * row.x_vector), total[v][0] = load<F>(gx + v * row.x_vector);
             UNROLL
             for (int j = 0; j < T; ++j)
                 UNROLL
@@ -45,7 +45,7 @@ template <int T, int W, int LANE> NOINLINE void walk(const Row row, const Readin
                     Functor::gradients(c, pixel[v], p[v][j], total[v], sum[v][j]);
                 }
             UNROLL
-            for (int v = 0; v < W; ++v) store<F>(gx + v * row.x_vector, total[v]);
+            for (int v = 0; v < W; ++v) store<F>(gx + v * row.x_vector, total[v][0]);
         }
     }
     UNROLL
@@ -191,7 +191,7 @@ private:
                     F count = splat<F>(Functor::COUNTS ? R(channels * call.geometry.taps_from(d, h, w0 + w)) : R(0));
                     for (i64 o = 0; o < context_pitch; o += V) {
                         const R* from = rows + w * context_pitch + o;
-                        Base::contexts(from, from + part, part, count, context + o, context_pitch);
+                        this->template contexts<true>(from, from + part, part, count, first + o, context + o, context_pitch);
                     }
                 }
             }

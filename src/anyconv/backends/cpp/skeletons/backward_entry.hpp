@@ -73,10 +73,13 @@ template <int LANE> bool join_all(const BackwardWork<LANE>& work) {
 template <class Pass, int LANE> bool backward(const BackwardWork<LANE>& unplaced) {
     i64 operands = up(unplaced.call.groups * unplaced.packed.size(), V);
     i64 sums = up(unplaced.call.parts * unplaced.call.groups * unplaced.sums_of_group(), V);
-    Scratch memory((operands + sums + Pass(unplaced).pixels_size()) * i64(sizeof(R)));
+    i64 outer = OUTER * up(outer_pitch(unplaced.call.all_filters()), V);
+    Scratch memory((operands + sums + outer + Pass(unplaced).pixels_size()) * i64(sizeof(R)));
     if (!memory) return false;
-    const BackwardWork<LANE> work{unplaced.call, unplaced.packed,
-                            {memory.at<R>(0), memory.at<R>(operands + sums), memory.at<R>(operands)}};
+    fill_outer(unplaced.call, memory.at<R>(operands + sums));
+    const BackwardWork<LANE> work{
+        unplaced.call, unplaced.packed,
+        {memory.at<R>(0), memory.at<R>(operands + sums + outer), memory.at<R>(operands), memory.at<R>(operands + sums)}};
     const Backward& call = work.call;
     return work.packed.fill_all(call.team, call.geometry, call.operand, call.groups, work.buffers.operands)
         && run_backward(Pass(work)) && join_all(work);

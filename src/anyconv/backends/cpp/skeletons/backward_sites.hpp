@@ -17,9 +17,9 @@ struct Lattice {
 // that, and for pixels of the padding that are skipped.
 template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const Reading<C> reading, i64 filters, const i64* taps,
                                           const i64* shifts, i64 count, i64 contexts, R* const* sums) {
-    F pixel[VECTORS], total[VECTORS];
+    F pixel[VECTORS][1], total[VECTORS][1];
     UNROLL
-    for (int v = 0; v < VECTORS; ++v) pixel[v] = load<F>(at.x + v * V), total[v] = F{};
+    for (int v = 0; v < VECTORS; ++v) pixel[v][0] = load<F>(at.x + v * V), total[v][0] = F{};
     for (i64 o = 0; o < filters; ++o) {
         const R* context = at.context + o * contexts;
         for (i64 i = 0; i < count; ++i) {
@@ -31,7 +31,7 @@ template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const R
             UNROLL
             for (int v = 0; v < VECTORS; ++v) {
                 const i64 site = v * V - shifts[i];
-                F c[CONTEXTS], dx = total[v], dp[AT_LEAST_ONE];
+                F c[CONTEXTS], dx[1] = {total[v][0]}, dp[AT_LEAST_ONE];
                 UNROLL
                 for (int q = 0; q < CONTEXTS; ++q) c[q] = load<F>(context + q * at.plane + site);
                 if constexpr (!MASKED) {
@@ -42,7 +42,7 @@ template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const R
                 UNROLL
                 for (int q = 0; q < N; ++q) dp[q] = sum[q];
                 Functor::gradients(c, pixel[v], p, dx, dp);
-                total[v] = select<F>(seen, dx, total[v]);
+                total[v][0] = select<F>(seen, dx[0], total[v][0]);
                 UNROLL
                 for (int q = 0; q < N; ++q) sum[q] = select<F>(seen, dp[q], sum[q]);
             }
@@ -51,7 +51,7 @@ template <int VECTORS, bool MASKED> NOINLINE void meet(const Lattice at, const R
         }
     }
     UNROLL
-    for (int v = 0; v < VECTORS; ++v) store<F>(at.gx + v * V, total[v]);
+    for (int v = 0; v < VECTORS; ++v) store<F>(at.gx + v * V, total[v][0]);
 }
 
 // The planes of a whole image: pixels and, in front of them, as much room as the farthest tap needs.
@@ -203,16 +203,8 @@ private:
         }
         return fine;
     }
-    // the gradient of an image's channel <- its planes, folded back from the padding
     void emit_gradient(i64 n, i64 channel, const R* from, R* sum) const {
-        const Geometry& geo = call.geometry;
-        const i64* s = call.gx.stride;
-        const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
-        for (i64 i = 0; i < geo.axis[0].pixels * high * wide; ++i) sum[i] = R(0);
-        planes.scatter(geo, from, sum);
-        for (i64 d = 0; d < geo.axis[0].pixels; ++d)
-            for (i64 h = 0; h < high; ++h)
-                emit(sum + (d * high + h) * wide, wide, call.gx.at<T>(n, channel) + d * s[2] + h * s[3], s[4]);
+        planes.emit_gradient(call.geometry, from, sum, call.gx.at<T>(n, channel), call.gx.stride);
     }
     static R all_ones() { F ones = real(Mask<F>{} - Bits<F>(1)); return ones[0]; }
     i64 taps_of(i64 phase, i64* taps, i64* shifts) const {  // those that see the pixels of a phase, and how far they reach
@@ -239,7 +231,7 @@ private:
                         row[counts - rows + w] = R(call.channels * call.geometry.taps_from(d, h, w));
             }
         for (i64 i = 0; i < plane; i += V) {
-            contexts(rows + i, rows + plane + i, plane, load<F>(counts + i), to + i, plane);
+            contexts<false>(rows + i, rows + plane + i, plane, load<F>(counts + i), filter, to + i, plane);
             const Mask<F> seen = bits(load<F>(site_mask() + i)) != 0;
             for (int q = 0; q < CONTEXTS; ++q) store<F>(to + q * plane + i, select<F>(seen, load<F>(to + q * plane + i), F{}));
         }

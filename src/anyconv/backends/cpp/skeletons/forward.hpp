@@ -6,7 +6,7 @@
 
 namespace anyconv {
 
-struct Forward {  // as launch.py writes it: 64-bit fields in this order
+struct ForwardCall {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
@@ -14,25 +14,63 @@ struct Forward {  // as launch.py writes it: 64-bit fields in this order
     i64 state_part;  // elements from one part of the saved state to the next
     Strided x, y, state, bias;
     Strided operand[AT_LEAST_ONE];
+    i64 all_filters() const { return groups * filters; }
     i64 part(i64 unit) const { return up((filters + filter_parts - 1) / filter_parts, unit); }  // filters of a task
 };
+struct Forward : ForwardCall, Outer<OUTER>, Images<IMAGES - 1> {};
 
 // The elements of a receptive field, in the order in which they are folded.
 struct Field {
-    i64 *x, *f, *mask;  // offset of the pixel from the site's, row of the operands, offset in the mask of real pixels
+    i64 *x, *f, *mask;  // offsets of the inputs from the site's place, row of the operands, offset in the mask of real pixels
     i64 count;
+    i64 block;  // elements of a channel, which come one after another where channels are reduced one by one
     void add(i64 offset, i64 row, i64 inside) { x[count] = offset, f[count] = row, mask[count] = inside, ++count; }
 };
 
-template <Lanes LANES> INLINE F pixel(const R* p) {
-    if constexpr (LANES == CHANNELS) return splat<F>(*p);  // all filters see the same
-    else return load<F>(p);
+// The inputs of a map at one element of the field, for vector j of filters (or filter j).
+template <Lanes LANES> INLINE void see(const R* at, const i64* offset, const i64* step, int j, F (&pixel)[INPUTS]) {
+    if constexpr (LANES == CHANNELS) pixel[0] = splat<F>(at[*offset]);  // all filters see the same
+    else if constexpr (LANES == GROUPS) pixel[0] = load<F>(at + *offset + j * V);
+    else {
+        UNROLL
+        for (int q = 0; q < INPUTS; ++q)
+            pixel[q] = load<F>(at + offset[q] + (image_varies(Functor::IMAGE[q], O) ? j * step[Functor::IMAGE[q]] : 0));
+    }
 }
-// Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters).
+// The states of one channel: they begin at its first element, and are reduced once more after its last. Templates of the
+// functor, which has such functions only where channels are reduced one by one.
+template <class Map = Functor, int S, int W, int SIZE> INLINE void begin_channel(F (&inner)[S][W][SIZE]) {
+    UNROLL
+    for (int s = 0; s < S; ++s)
+        UNROLL
+        for (int j = 0; j < W; ++j) Map::inner_identity(inner[s][j]);
+}
+template <class Map = Functor, int S, int W, int PARTS, int SIZE> INLINE void end_channel(F (&state)[S][W][PARTS], const F (&inner)[S][W][SIZE]) {
+    UNROLL
+    for (int s = 0; s < S; ++s)
+        UNROLL
+        for (int j = 0; j < W; ++j) Map::fold(state[s][j], inner[s][j]);
+}
+// A value of the map goes into a state, where its pixel is one.
+template <bool MASKED, class Map = Functor, int SIZE> INLINE void fold_value(F (&state)[SIZE], const F (&pixel)[INPUTS], const F (&p)[AT_LEAST_ONE], const R* mask) {
+    F next[SIZE];
+    UNROLL
+    for (int q = 0; q < SIZE; ++q) next[q] = state[q];
+    if constexpr (INNER > 0) Map::inner_fold(next, pixel, p);
+    else Map::fold(next, pixel, p);
+    UNROLL
+    for (int q = 0; q < SIZE; ++q) {
+        if constexpr (MASKED) state[q] = select<F>(load<F>(mask) != F{}, next[q], state[q]);
+        else state[q] = next[q];
+    }
+}
+
+// Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters); images that vary with the
+// filter lie `steps` apart.
 template <Lanes LANES, bool MASKED, int S, int W, int PARTS, int LANE>
-NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, const Reading<LANE> reading, R* out) {
+NOINLINE void fold(const Field field, const R* const* x, const i64* steps, const R* const* masks, const Reading<LANE> reading, R* out) {
     constexpr int step = LANES == SITES ? 1 : V;  // from one filter, or vector of filters, to the next
-    F state[S][W][PARTS];
+    F state[S][W][PARTS], inner[S][W][INNER_OR_ONE];
     const R* at[S];
     UNROLL
     for (int s = 0; s < S; ++s) {
@@ -41,7 +79,9 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
         for (int j = 0; j < W; ++j) Functor::identity(state[s][j]);
     }
     for (i64 i = 0; i < field.count; ++i) {
-        const i64 offset = field.x[i], f = field.f[i];
+        if constexpr (INNER > 0)
+            if (i % field.block == 0) begin_channel(inner);
+        const i64 *offset = field.x + i * INPUTS, f = field.f[i];
         F p[W][AT_LEAST_ONE];
         UNROLL
         for (int j = 0; j < W; ++j) reading.template row<LANES != SITES>(f, j * step, p[j]);
@@ -49,20 +89,15 @@ NOINLINE void fold(const Field field, const R* const* x, const R* const* masks, 
         for (int s = 0; s < S; ++s) {
             UNROLL
             for (int j = 0; j < W; ++j) {
-                const F v = pixel<LANES>(at[s] + offset + (LANES == GROUPS ? j * V : 0));
-                if constexpr (MASKED) {
-                    F next[PARTS];
-                    Mask<F> inside = load<F>(masks[s] + field.mask[i]) != F{};
-                    UNROLL
-                    for (int q = 0; q < PARTS; ++q) next[q] = state[s][j][q];
-                    Functor::fold(next, v, p[j]);
-                    UNROLL
-                    for (int q = 0; q < PARTS; ++q) state[s][j][q] = select<F>(inside, next[q], state[s][j][q]);
-                } else {
-                    Functor::fold(state[s][j], v, p[j]);
-                }
+                F v[INPUTS];
+                see<LANES>(at[s], offset, steps, j, v);
+                const R* mask = MASKED ? masks[s] + field.mask[i] : nullptr;
+                if constexpr (INNER > 0) fold_value<MASKED>(inner[s][j], v, p[j], mask);
+                else fold_value<MASKED>(state[s][j], v, p[j], mask);
             }
         }
+        if constexpr (INNER > 0)
+            if ((i + 1) % field.block == 0) end_channel(state, inner);
     }
     UNROLL
     for (int s = 0; s < S; ++s)
@@ -77,19 +112,22 @@ template <int LANE> struct Work {
     const Forward& call;
     const Packed<LANE> packed;
     const R* operands;  // of all groups
+    const R* outer;     // what the epilogue sees, of all filters
     static constexpr int OUTPUTS = 1 + Functor::SAVES;  // y and the saved parts
 
     Reading<LANE> reading(i64 g, i64 o) const { return Reading<LANE>(packed, operands + g * packed.size(), o); }
 
     // the values of a tile, from the states that fold() left: to[output][s][j], vectors `pitch` apart
-    template <int S, int W, int PARTS>
-    INLINE void finish(const R* states, const F* count, R* const (&to)[OUTPUTS], i64 site_pitch, i64 filter_pitch) const {
+    template <int S, int W, int PARTS, bool VECTOR>
+    INLINE void finish(const R* states, const F* count, i64 filter, R* const (&to)[OUTPUTS], i64 site_pitch, i64 filter_pitch) const {
         for (int s = 0; s < S; ++s)
             for (int j = 0; j < W; ++j) {
+                F e[OUTER_OR_ONE];
+                outer_at<VECTOR>(outer + filter + (VECTOR ? j * V : j), outer_pitch(call.all_filters()), e);
                 F state[PARTS];
                 for (int q = 0; q < PARTS; ++q) state[q] = load<F>(states + ((s * W + j) * PARTS + q) * V);
                 i64 at = s * site_pitch + j * filter_pitch;
-                store<F>(to[0] + at, Functor::result(state, count[s]));
+                store<F>(to[0] + at, Functor::result(state, count[s], e));
                 if constexpr (PARTS == Functor::PARTS)
                     for (int q = 0; q < Functor::SAVES; ++q) store<F>(to[1 + q] + at, state[Functor::SAVED[q]]);
             }
@@ -157,7 +195,7 @@ private:
         return ((d * window.axis[1].size() + h) * window.axis[2].size() + w) * depth;
     }
     Field seen(const Box& taps, const Box& window, i64* table) const {
-        Field field{table, table + packed.field, table + 2 * packed.field, 0};
+        Field field{table, table + packed.field, table + 2 * packed.field, 0, 0};
         const Geometry& geo = call.geometry;
         taps.each([&](i64 d, i64 h, i64 w) {
             const i64 k = geo.tap(d, h, w);
@@ -176,10 +214,10 @@ private:
         for (i64 i = 0; i < count; i += S) {
             const R* pixels[S];  // beyond the last site, the last again
             for (int s = 0; s < S; ++s) pixels[s] = seen + at[i + s < count ? i + s : count - 1];
-            fold<LANES, false, S, W, PARTS>(field, pixels, nullptr, this->reading(g, o), states);
+            fold<LANES, false, S, W, PARTS>(field, pixels, nullptr, nullptr, this->reading(g, o), states);
             R* to[OUTPUTS];
             for (int q = 0; q < OUTPUTS; ++q) to[q] = stage + q * stage_size + i * W * V;
-            this->template finish<S, W, PARTS>(states, counts, to, W * V, V);
+            this->template finish<S, W, PARTS, true>(states, counts, g * call.filters + o, to, W * V, V);
         }
         const i64 lanes = least(filters.last - o, W * V), filter = g * call.filters + o;
         R bias[W * V];

@@ -15,19 +15,21 @@ template <class Pass> bool run_forward(const Forward& call, const Pass& pass) {
 
 template <int PARTS> bool run(const Work<G>& work) { return run_forward(work.call, FiltersForward<PARTS, GROUPS>(work)); }
 template <int PARTS> bool run(const Work<O>& work) {
-    if constexpr (!DEPTHWISE)
+    if constexpr (!DEPTHWISE && !SEES_IMAGES)
         if (work.call.lanes == CHANNELS) return run_forward(work.call, FiltersForward<PARTS, CHANNELS>(work));
     return run_forward(work.call, SitesForward<PARTS>(work));
 }
 
 template <int LANE> bool forward(const Forward& call) {
     const i64 block = call.lanes == SITES ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
-    const Packed<LANE> packed(call.geometry.taps(), call.channels, call.filters, block);
-    Scratch operands(call.groups * packed.size() * i64(sizeof(R)));
+    const Packed<LANE> packed(taps_of_loop(call.geometry), call.channels, call.filters, block);
+    const i64 size = up(call.groups * packed.size(), V);
+    Scratch operands((size + OUTER * outer_pitch(call.all_filters())) * i64(sizeof(R)));
     if (!operands) return false;
     R* at = operands.at<R>(0);
+    fill_outer(call, at + size);
     if (!packed.fill_all(call.team, call.geometry, call.operand, call.groups, at)) return false;
-    const Work<LANE> work{call, packed, at};
+    const Work<LANE> work{call, packed, at, at + size};
     return call.saves ? run<Functor::PARTS>(work) : run<Functor::RESULT>(work);
 }
 

@@ -16,9 +16,11 @@ INLINE void forget(F& value) { asm volatile("" : "+x"(value)); }
 #endif
 INLINE F number(int i) { return splat<F>(R(0.25) + R(0.0625) * R(i)); }
 
-template <int PARTS> i64 limit_forward(i64 rounds) {
+template <int PARTS, class Map = Functor> i64 limit_forward(i64 rounds) {
     constexpr int S = Functor::SITES, W = Functor::VECTORS;
-    F state[S][W][PARTS], x = number(7), p[W][AT_LEAST_ONE];
+    F state[S][W][PARTS], x[INPUTS], p[W][AT_LEAST_ONE];
+    UNROLL
+    for (int q = 0; q < INPUTS; ++q) x[q] = number(7 + q);
     UNROLL
     for (int j = 0; j < W; ++j)
         UNROLL
@@ -26,13 +28,18 @@ template <int PARTS> i64 limit_forward(i64 rounds) {
     UNROLL
     for (int s = 0; s < S; ++s)
         UNROLL
-        for (int j = 0; j < W; ++j) Functor::identity(state[s][j]);
+        for (int j = 0; j < W; ++j)
+            if constexpr (INNER > 0) Map::inner_identity(state[s][j]);
+            else Map::identity(state[s][j]);
     for (i64 i = 0; i < rounds; ++i) {
         UNROLL
         for (int s = 0; s < S; ++s) {
-            forget(x);
             UNROLL
-            for (int j = 0; j < W; ++j) Functor::fold(state[s][j], x, p[j]);
+            for (int q = 0; q < INPUTS; ++q) forget(x[q]);
+            UNROLL
+            for (int j = 0; j < W; ++j)
+                if constexpr (INNER > 0) Map::inner_fold(state[s][j], x, p[j]);  // channels are few beside their taps
+                else Map::fold(state[s][j], x, p[j]);
         }
     }
     UNROLL
@@ -46,7 +53,9 @@ template <int PARTS> i64 limit_forward(i64 rounds) {
 
 inline i64 limit_backward(i64 rounds) {
     constexpr int T = Functor::FILTERS;
-    F p[T][AT_LEAST_ONE], sum[T][AT_LEAST_ONE], c[CONTEXTS], x = number(7);
+    F p[T][AT_LEAST_ONE], sum[T][AT_LEAST_ONE], c[CONTEXTS], x[INPUTS];
+    UNROLL
+    for (int q = 0; q < INPUTS; ++q) x[q] = number(7 + q);
     UNROLL
     for (int q = 0; q < CONTEXTS; ++q) c[q] = number(3 + q);
     UNROLL
@@ -54,14 +63,19 @@ inline i64 limit_backward(i64 rounds) {
         UNROLL
         for (int q = 0; q < AT_LEAST_ONE; ++q) p[j][q] = number(j + q), sum[j][q] = F{};
     for (i64 i = 0; i < rounds; ++i) {
-        forget(x);
-        F total = x;  // every site has its own
+        F total[INPUTS];  // every site has its own
+        UNROLL
+        for (int q = 0; q < INPUTS; ++q) {
+            forget(x[q]);
+            total[q] = x[q];
+        }
         UNROLL
         for (int j = 0; j < T; ++j) {
             forget(c[0]);
             Functor::gradients(c, x, p[j], total, sum[j]);
         }
-        forget(total);
+        UNROLL
+        for (int q = 0; q < INPUTS; ++q) forget(total[q]);
     }
     UNROLL
     for (int j = 0; j < T; ++j)
@@ -75,6 +89,6 @@ inline i64 limit_backward(i64 rounds) {
 // evaluations done in so many rounds, by one thread: forward, forward in training, backward
 extern "C" ENTRY long anyconv_limit(long pass, long rounds) {
     using namespace anyconv;
-    if (pass == 0) return limit_forward<Functor::RESULT>(rounds);
-    return pass == 1 ? limit_forward<Functor::PARTS>(rounds) : limit_backward(rounds);
+    if (pass == 0) return limit_forward<INNER ? INNER : Functor::RESULT>(rounds);
+    return pass == 1 ? limit_forward<INNER ? INNER : Functor::PARTS>(rounds) : limit_backward(rounds);
 }

@@ -8,7 +8,7 @@
 
 namespace anyconv {
 
-enum Along { O = 1, C = 2, G = O | C, K = 4 };
+enum Along { O = 1, C = 2, G = O | C, K = 4, SITE = 8 };
 enum Lanes : i64 { CHANNELS, SITES, GROUPS };  // what the lanes of a vector are, as launch.py writes it
 #ifdef ANYCONV_DEPTHWISE  // a library for layers with one channel and one filter in a group has GROUPS instead of CHANNELS
 constexpr bool DEPTHWISE = true;
@@ -19,9 +19,39 @@ constexpr int V = lanes_of<VectorOf<R>::type>;
 typedef VectorOf<R>::type F;
 constexpr int N = Functor::OPERANDS, AT_LEAST_ONE = N ? N : 1;  // no array of C++ is empty
 constexpr bool varies(int p, int axes) { return (Functor::AXES[p] & axes) != 0; }
+constexpr int INPUTS = Functor::INPUTS, IMAGES = Functor::IMAGES, OUTER = Functor::OUTER, OUTER_OR_ONE = OUTER ? OUTER : 1;
+constexpr int INNER = Functor::INNER, INNER_OR_ONE = INNER ? INNER : 1;
+constexpr bool SEES_IMAGES = IMAGES > 1 || Functor::WHOLE || INNER > 0;  // more than one pixel of one image at a time
+constexpr bool image_varies(int m, int axes) { return (Functor::IMAGE_AXES[m] & axes) != 0; }
+inline i64 taps_of_loop(const Geometry& geo) { return Functor::WHOLE ? 1 : geo.taps(); }
 
 INLINE i64 up(i64 value, i64 multiple) { return (value + multiple - 1) / multiple * multiple; }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
+
+struct Image {  // a tensor (n, o, c, kd, kh, kw, d, h, w), without the axes that it lacks: their stride is 0
+    void* data;
+    i64 stride[9];
+    Strided pixels() const { return {data, {stride[0], stride[2], stride[6], stride[7], stride[8]}}; }
+};
+// What a call ends with, where there is any: what the epilogue sees, and the images beside that of the pixel.
+template <int COUNT> struct Outer { Strided outer[COUNT]; };
+template <> struct Outer<0> {};
+template <int COUNT> struct Images { Image image[COUNT]; };
+template <> struct Images<0> {};
+
+// What the epilogue sees, for each filter of all groups: values[operand][filter].
+inline i64 outer_pitch(i64 filters) { return up(filters, V) + Functor::VECTORS * V; }
+template <class Call> void fill_outer(const Call& call, R* to) {
+    if constexpr (OUTER > 0) {
+        const i64 filters = call.all_filters(), pitch = outer_pitch(filters);
+        for (int q = 0; q < OUTER; ++q)
+            for (i64 o = 0; o < pitch; ++o) to[q * pitch + o] = widen(*call.outer[q].template at<T>(least(o, filters - 1), 0));
+    }
+}
+template <bool VECTOR> INLINE void outer_at(const R* from, i64 pitch, F (&e)[OUTER_OR_ONE]) {
+    UNROLL
+    for (int q = 0; q < OUTER; ++q) e[q] = VECTOR ? load<F>(from + q * pitch) : splat<F>(from[q * pitch]);
+}
 
 template <int LANE> struct Packed {  // LANE: O, C or G
     static constexpr int OTHER = G & ~LANE;

@@ -58,6 +58,15 @@ struct Planes {
             else for (i64 i = 0; i < count; ++i) to[i * step] += from[at + i];
         });
     }
+    // the gradient of a channel of an image <- its planes, folded back from the padding; memory for the image at sum
+    template <class To> void emit_gradient(const Geometry& geo, const R* from, R* sum, To* to, const i64* stride) const {
+        const i64 high = geo.axis[1].pixels, wide = geo.axis[2].pixels;
+        for (i64 i = 0; i < geo.axis[0].pixels * high * wide; ++i) sum[i] = R(0);
+        scatter(geo, from, sum);
+        for (i64 d = 0; d < geo.axis[0].pixels; ++d)
+            for (i64 h = 0; h < high; ++h)
+                emit(sum + (d * high + h) * wide, wide, to + d * stride[2] + h * stride[3], stride[4]);
+    }
     void mark_real(const Geometry& geo, R* mask) const {  // 1 for the pixels of the image, 0 for padding
         for (i64 i = 0; i < channel; ++i) mask[i] = R(0);
         each_run(geo, [&](i64, i64, i64, i64 at, i64, i64 count) { for (i64 i = 0; i < count; ++i) mask[at + i] = R(1); });
