@@ -12,7 +12,7 @@ import anyconv
 from anyconv import Formula
 
 
-def spline(  # noqa: PLR0917 - an operand each, until operands can be vectors
+def spline(  # noqa: PLR0917 - an operand each, which all ways can be given
     x: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor, g: Tensor, h: Tensor
 ) -> Tensor:
     """A piecewise linear function of the pixel with eight values at -2, ..., 2 (as in KAN convolutions)."""

@@ -14,7 +14,7 @@ import anyconv
 
 SOURCE = Path(anyconv.__file__).parent
 LEVELS = [  # a room may import from rooms above it in this list, never from its own row's neighbors or below
-    {"errors"},
+    {"errors", "networks"},
     {"expr", "geometry"},
     {"operands", "reductions"},
     {"variables"},

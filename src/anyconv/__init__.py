@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .modules import Conv1d as Conv1d
     from .modules import Conv2d as Conv2d
     from .modules import Conv3d as Conv3d
+    from .networks import sort_network as sort_network
     from .operands import center as center
     from .operands import guide as guide
     from .operands import offsets as offsets
@@ -80,6 +81,7 @@ _HOME = {
     "per_tap": "operands",
     "receptive_fields": "functional",
     "shared": "operands",
+    "sort_network": "networks",
 }
 __all__ = [*_MODULES, *_HOME]  # noqa: PLE0604 - strings, all of them
 __version__ = "0.1.0"

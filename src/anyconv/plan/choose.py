@@ -14,6 +14,7 @@ from .affine import Line, affine
 from .problem import Problem
 
 BACKENDS = ("auto", "native", "cpp", "reference")
+UNROLLED = 400  # operations of a map: a compiler needs seconds for so many, and minutes for more
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -65,6 +66,9 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
 def _beyond_cpp(problem: Problem) -> str:
     """Why the cpp backend has no kernel, if it has none."""
     f = problem.formula.mathematics
+    operations = {node for value in f.values for node in value.nodes() if node.args}
+    if len(operations) > UNROLLED:
+        return f"its map has {len(operations)} operations; kernels unroll up to {UNROLLED}"
     if any(v.is_image for v in f.outer):
         return "its epilogue sees an operand per site"
     return ""

@@ -51,7 +51,8 @@ def explain(layer_or_formula: _ConvNd | AnyFormula, x_shape: tuple[int, ...] | N
             f"`x_shape` is {x_shape}, but a formula alone has no geometry",
             way_out="Explain a layer: anyconv.Conv2d(C_in, C_out, kernel_size, formula).",
         )
-    return "\n".join(f"{name:<{_INDENT}}{line}" for title, lines in rows for name, line in _titled(title, lines))
+    indent = max(_INDENT, *(len(title) + 2 for title, _ in rows))
+    return "\n".join(f"{name:<{indent}}{line}" for title, lines in rows for name, line in _titled(title, lines))
 
 
 def _titled(title: str, lines: list[str]) -> list[tuple[str, str]]:
