@@ -61,7 +61,12 @@ def test_links_lead_somewhere(path):
 
 def test_the_guides_fit_ten_lines():
     sections = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)[1:]
-    assert [s.splitlines()[0] for s in sections] == ["Add an operation", "Add a reduction", "Add a recipe"]
+    assert [s.splitlines()[0] for s in sections] == [
+        "Add an operation",
+        "Add a reduction",
+        "Add a scope",
+        "Add a recipe",
+    ]
     for section in sections:
         assert len([line for line in section.splitlines()[1:] if line.strip()]) <= 10
 

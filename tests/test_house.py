@@ -38,6 +38,7 @@ MAY_IMPORT_TORCH = {
     "functional",
     "layer",
     "modules",
+    "networks",
     "pooling",
     "tools",
     "transposed",

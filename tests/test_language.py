@@ -433,6 +433,58 @@ def test_what_becomes_of_a_whole_gradient():
         anyconv.conv2d(x, w, wrong).sum().backward()
 
 
+# --- what holds for every formula
+
+
+EVERYTHING = {
+    "w": "per_tap",
+    "c": "center",
+    "m": "mask",
+    "g": "guide",
+    "l": "per_site ock",
+    "k": "per_site nk",
+    "s": "shared",
+}
+
+
+def everything(x, w, c, m, g, l, k, s):  # noqa: E741
+    return torch.tanh(x * w + s * c) * torch.cos(m) + 0.1 * g * l * k
+
+
+@every_backend
+@pytest.mark.parametrize("reduce", ["mean", "logsumexp", ("over", "max", "sum")])
+def test_two_runs_give_the_same_bits_for_any_thread_count(reduce, backend):
+    case = Case(
+        everything, reduce, EVERYTHING, {"kernel_size": (3, 3), "padding": (1, 1), "padding_mode": "skip"}, (12, 9),
+        c_in=8, c_out=8, dtype=torch.float32,
+    )  # fmt: skip
+    runs = []
+    for threads in (1, 2, 3, 2):
+        torch.set_num_threads(threads)
+        runs.append(values_and_gradients(case.ours(backend), [case.x, *case.tensors.values()]))
+    for one, *others in zip(*runs, strict=True):
+        assert all(torch.equal(one, other) for other in others)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_tensors_of_any_strides(backend):
+    """Channels-last and expanded images, transposed weights: what is computed does not depend on how numbers lie."""
+    case = Case(everything, "sum", EVERYTHING, {"kernel_size": (3, 3), "padding": (1, 1)}, (5, 6))
+    want = values_and_gradients(case.ours(backend), [case.x, *case.tensors.values()])
+
+    def laid_out(t):
+        order = list(range(t.dim()))[::-1]
+        return t.detach().permute(order).contiguous().permute(order).requires_grad_()
+
+    x, tensors = laid_out(case.x), {name: laid_out(t) for name, t in case.tensors.items()}
+    got = values_and_gradients(case.ours(backend, x, tensors), [x, *tensors.values()])
+    for one, other in zip(got, want, strict=True):
+        assert_near(one, other, terms=500)
+    mask = case.tensors["m"].detach()[:1].expand(2, -1, -1, -1)  # one mask for all images, without a copy
+    plain = case.ours(backend, None, case.tensors | {"m": mask.contiguous()})
+    assert torch.equal(case.ours(backend, None, case.tensors | {"m": mask}), plain)
+
+
 # --- any formula
 
 

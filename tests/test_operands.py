@@ -125,7 +125,10 @@ def test_a_subclass_says_all_of_it():
 def test_formulas_are_equal_by_their_mathematics():
     def one():
         return Formula(
-            lambda x, w: (x * w, w), ("sum", "sum"), epilogue=lambda a, b: a / b, gradient={"x": lambda x, w: (w, 0 * w)}
+            lambda x, w: (x * w, w),
+            ("sum", "sum"),
+            epilogue=lambda a, b: a / b,
+            gradient={"x": lambda x, w: (w, 0 * w)},
         )
 
     assert one() == one()

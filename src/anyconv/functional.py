@@ -27,6 +27,7 @@ from .backends.cpp import launch
 from .backends.cpp.kernel import kernel_of
 from .backends.derived import derived
 from .backends.padding import check_padding, pad
+from .backends.prepare import prepare
 from .errors import ShapeError
 from .formula import Formula
 from .geometry import Geometry
@@ -168,9 +169,10 @@ def _generated(
     if plan.backend == "cpp" and x.numel() > 0 and problem.out_channels > 0:
         tensors = (x, bias, *operands.values())
         trains = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        kernel = kernel_of(problem, trains=trains, required=required)
+        given, left = prepare(x, operands, problem)
+        kernel = kernel_of(left, trains=trains, required=required)
         if kernel is not None:
-            return launch.convolve(x, operands, bias, problem, kernel)
+            return launch.convolve(x, given, bias, left, kernel)
     x, geometry = pad(x, problem.geometry)
     for name, operand in problem.formula.parameters.items():
         if operand.scope == "guide":

@@ -65,6 +65,15 @@ class Mathematics:
         """Whether the map sees more images than the pixel's, or more of it than one pixel."""
         return self.field is not None or any(v.is_image for v in self.variables[1:])
 
+    @functools.cached_property
+    def images(self) -> tuple[Variable, ...]:
+        """One variable of each tensor with a value for each pixel or site, the pixel's first."""
+        found: dict[tuple[object, ...], Variable] = {}
+        for v in self.variables:
+            if v.is_image:
+                found.setdefault(v.tensor, v)
+        return tuple(found.values())
+
     @property
     def needs_planes(self) -> bool:
         """Whether kernels look at one channel at a time, and at all its images."""

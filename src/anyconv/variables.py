@@ -42,6 +42,11 @@ class Variable:
         return "s" in self.axes or "i" in self.axes
 
     @property
+    def tensor(self) -> tuple[object, ...]:
+        """What tells images apart: one that slides is the same at all taps."""
+        return self.source, self.part, None if self.slides else self.tap
+
+    @property
     def slides(self) -> bool:
         """Whether it is a pixel at the tap's place."""
         return "i" in self.axes

@@ -14,7 +14,7 @@ from .affine import Line, affine
 from .problem import Problem
 
 BACKENDS = ("auto", "native", "cpp", "reference")
-UNROLLED = 400  # operations of a map: a compiler needs seconds for so many, and minutes for more
+UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds for so many, and minutes for more
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -67,7 +67,7 @@ def _beyond_cpp(problem: Problem) -> str:
     """Why the cpp backend has no kernel, if it has none."""
     f = problem.formula.mathematics
     operations = {node for value in f.values for node in value.nodes() if node.args}
-    if len(operations) > UNROLLED:
+    if f.field is not None and len(operations) > UNROLLED:
         return f"its map has {len(operations)} operations; kernels unroll up to {UNROLLED}"
     if any(v.is_image for v in f.outer):
         return "its epilogue sees an operand per site"

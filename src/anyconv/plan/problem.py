@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..formula import Formula
 from ..geometry import Geometry
+from ..mathematics import Mathematics
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Problem:
     Args:
         dtype: as torch prints it, without ``torch.``: ``"float32"``.
         device: the device's type: ``"cpu"``, ``"cuda"``.
+        prepared: what is left of the formula where parts of it are computed before (:mod:`.hoist`).
     """
 
     formula: Formula
@@ -23,6 +25,12 @@ class Problem:
     out_channels: int
     dtype: str
     device: str
+    prepared: Mathematics | None = None
+
+    @property
+    def mathematics(self) -> Mathematics:
+        """What a kernel computes."""
+        return self.formula.mathematics if self.prepared is None else self.prepared
 
     @property
     def field(self) -> int:

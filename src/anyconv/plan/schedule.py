@@ -124,7 +124,8 @@ class Work:
         channels, filters: of one group.
         itemsize: bytes of a number in the arithmetic.
         channels_last: whether the channels of a pixel lie together in memory.
-        images: how many images the map sees, where it sees more than one pixel of one.
+        images: how many images the map sees, where kernels look at all of them, channel by channel; else 0.
+        one_part: whether all images of a batch add to the same gradient of an image: that of locally connected weights.
     """
 
     geometry: Geometry
@@ -135,15 +136,17 @@ class Work:
     itemsize: int
     channels_last: bool = False
     images: int = 0
+    one_part: bool = False
 
     @classmethod
-    def of(
-        cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False, images: int = 0
-    ) -> Work:
+    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False) -> Work:
         """A problem on images of some size."""
         groups = problem.geometry.groups
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
-        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last, images)
+        m = problem.mathematics
+        images = len(m.images) if m.needs_planes else 0
+        one_part = any("n" not in v.axes for v in m.images)
+        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last, images, one_part)
 
     @property
     def depthwise(self) -> bool:
@@ -175,15 +178,11 @@ def forward(work: Work, machine: Machine, threads: int) -> Schedule:
 
 
 @functools.lru_cache(maxsize=1024)
-def backward(work: Work, machine: Machine, contexts: int, *, one_part: bool = False) -> Schedule:
-    """The schedule of a backward pass: independent of the number of threads, and so are its sums.
-
-    Args:
-        one_part: all images add to the same numbers.
-    """
+def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
+    """The schedule of a backward pass: independent of the number of threads, and so are its sums."""
     lanes, sites, groups = machine.lanes(work.itemsize), work.sites, work.geometry.groups
     if work.images:
-        return _backward_images(work, one_part=one_part)
+        return _backward_images(work)
     which = _lanes(work, work.channels, lanes)
     per_site = (2 * lanes + contexts * (lanes if which == "groups" else work.filters)) * work.itemsize
     chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
@@ -199,12 +198,12 @@ def backward(work: Work, machine: Machine, contexts: int, *, one_part: bool = Fa
     return Schedule(which, chunk, math.ceil(pieces / math.ceil(pieces / parts)))  # as even as they can be
 
 
-def _backward_images(work: Work, *, one_part: bool) -> Schedule:
+def _backward_images(work: Work) -> Schedule:
     """Tasks of whole images, and of as few channels of them as keep all threads at work."""
-    whole = work.geometry.groups * (1 if one_part else work.batch)
+    whole = work.geometry.groups * (1 if work.one_part else work.batch)
     channel_parts = max(1, min(work.channels, math.ceil(8 / whole)))
-    channel_parts = math.ceil(work.channels / math.ceil(work.channels / channel_parts))  # none without channels
-    parts = 1 if one_part else max(1, min(work.batch, math.ceil(64 / work.geometry.groups), _most_parts(work)))
+    channel_parts = math.ceil(work.channels / math.ceil(work.channels / channel_parts))  # as even as they can be
+    parts = 1 if work.one_part else max(1, min(work.batch, math.ceil(64 / work.geometry.groups), _most_parts(work)))
     return Schedule("sites", work.sites, parts, channel_parts)
 
 

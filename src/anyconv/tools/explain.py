@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -16,6 +17,7 @@ from ..formula import Formula
 from ..functional import AnyFormula
 from ..modules import _ConvNd
 from ..plan import Problem, choose, schedule
+from ..plan.hoist import hoisted
 from ..plan.machine import this_machine
 from ..reductions import Reduction
 
@@ -147,13 +149,19 @@ def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[s
 def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:
     """The schedule, the time that the arithmetic alone takes, and the generated source."""
     machine = this_machine()
-    source = render(problem.formula, problem.dtype, machine, depthwise=problem.depthwise)
+    found = hoisted(problem)
+    problem = replace(problem, prepared=found.mathematics)
+    before = [(part.variable, " ".join(_text(part.expr))) for part in found.parts]
+    source = render(problem.mathematics, problem.dtype, machine, depthwise=problem.depthwise)
     tile = source.tile
     lines = [
         f"vectors of {machine.lanes(source.itemsize)} lanes, {machine.registers} registers",
         f"tile: forward {tile.sites} sites x {tile.vectors} vectors, backward {tile.filters} filters x {tile.channels}",
     ]
     rows = [("schedule", lines), ("source", source.text.rstrip().splitlines())]
+    if before:
+        note = "once for each"
+        rows.insert(0, ("before", [f"{v.name} = {text}, {note} ({v.axes or 'call'})" for v, text in before]))
     if shape is None:
         return rows
     g, threads = problem.geometry, torch.get_num_threads()
@@ -163,17 +171,19 @@ def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str
     there = schedule.forward(work, machine, threads)
     back = schedule.backward(work, machine, len(source.functor.contexts))
     lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels"), "groups": ("groups", "groups")}
+    if work.images:
+        lanes["sites"] = ("sites", "sites")
     lines += [
         f"forward: lanes are {lanes[there.lanes][0]}; tasks of {there.chunk} sites, filters in {there.parts} parts",
         f"backward: lanes are {lanes[back.lanes][1]}; tasks of {back.chunk} sites, {back.parts} sums of each gradient",
     ]
     evaluations = batch * problem.out_channels * math.prod(g.sites(size)) * problem.field
-    return [rows[0], ("limit", _limit_lines(problem, evaluations, threads)), rows[1]]
+    return [*rows[:-1], ("limit", _limit_lines(problem, evaluations, threads)), rows[-1]]
 
 
 def _limit_lines(problem: Problem, evaluations: int, threads: int) -> list[str]:
     try:
-        found = limit(problem.formula, problem.dtype)
+        found = limit(problem.mathematics, problem.dtype)
     except BuildError as error:
         return [str(error)]
     lines = []

@@ -44,17 +44,12 @@ class Call:
     @property
     def layout(self) -> Layout:
         """In which order the kernel is given what the map sees."""
-        return Layout.of(self.problem.formula.mathematics)
+        return Layout.of(self.problem.mathematics)
 
     @property
     def spread(self) -> Spread:
         """How an operand's numbers are found in its tensor."""
         return Spread(self.problem.geometry, (), self.problem.out_channels)
-
-    @property
-    def one_part(self) -> bool:
-        """Whether all images add to the same gradient of an image, as those of locally connected weights."""
-        return any("n" not in v.axes and not v.frozen for v in self.layout.images)
 
     def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """Tensors by name."""
@@ -63,11 +58,7 @@ class Call:
     def work(self, x: Tensor) -> Work:
         """What there is to do on an input."""
         last = x.stride(1) == 1 and x.shape[1] > 1
-        images = self.problem.formula.mathematics.needs_planes
-        planes = len(self.layout.images) if images else 0
-        return Work.of(
-            self.problem, x.shape[0], tuple(x.shape[2:]), self.kernel.source.itemsize, channels_last=last, images=planes
-        )
+        return Work.of(self.problem, x.shape[0], tuple(x.shape[2:]), self.kernel.source.itemsize, channels_last=last)
 
 
 class Fields:

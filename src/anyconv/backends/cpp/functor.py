@@ -198,6 +198,8 @@ def _weighed(adjoint: Expr, outer: set[str]) -> Expr:
     if adjoint.op == "mul":
         a, b = adjoint.args
         return apply("mul", _weighed(a, outer), b) if _is_outer(a, outer) else apply("mul", _weighed(b, outer), a)
+    if adjoint.op == "div" and _is_outer(adjoint.args[1], outer):
+        return apply("mul", apply("div", g, adjoint.args[1]), adjoint.args[0])
     if adjoint.op == "where" and all(_is_outer(branch, outer) for branch in adjoint.args[1:]):
         return apply("where", adjoint.args[0], *(apply("mul", g, branch) for branch in adjoint.args[1:]))
     return apply("mul", g, adjoint)

@@ -75,7 +75,7 @@ def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | Non
     """
     machine = this_machine()
     sources = [
-        render(problem.formula, problem.dtype, machine, (name,), depthwise=problem.depthwise)
+        render(problem.mathematics, problem.dtype, machine, (name,), depthwise=problem.depthwise)
         for name in PASSES[: 1 + trains]
     ]
     try:

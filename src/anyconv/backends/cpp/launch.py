@@ -89,14 +89,14 @@ def _forward(
 def _backward(
     call: Call, tensors: dict[str, Tensor], state: Tensor | None, grad: Tensor, wanted: set[str]
 ) -> dict[str, Tensor]:
-    pixel, m, kernel = call.names[0], call.problem.formula.mathematics, call.kernel
+    pixel, m, kernel = call.names[0], call.problem.mathematics, call.kernel
     x, layout = tensors[pixel], call.layout
     found = outer_gradients(call, tensors, state, grad, wanted) if m.outer else {}
     inside = {v.source for v in m.variables if not v.frozen}
     if not inside & wanted:
         return {name: d.to(tensors[name].dtype) for name, d in found.items()}
     work = call.work(x)
-    how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts), one_part=call.one_part)
+    how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts))
     gx = _like(x, tuple(x.shape), x.dtype) if pixel in wanted else None
     # what varies with everything is written once; the rest is summed, in double
     gradients = {
@@ -136,7 +136,7 @@ def outer_gradients(
     call: Call, tensors: dict[str, Tensor], state: Tensor | None, grad: Tensor, wanted: set[str]
 ) -> dict[str, Tensor]:
     """The gradients of what the epilogue sees, in double: sums over all that it does not vary along."""
-    m, functor = call.problem.formula.mathematics, call.kernel.source.functor
+    m, functor = call.problem.mathematics, call.kernel.source.functor
     outer = {v.name: v for v in m.outer if v.source in wanted and not v.frozen}
     if not outer:
         return {}
@@ -157,7 +157,7 @@ def outer_gradients(
 
 def _counts(call: Call, x: Tensor) -> Tensor:
     """How many values the field of each site has, ``(*sites)``."""
-    g, m, size = call.problem.geometry, call.problem.formula.mathematics, tuple(x.shape[2:])
+    g, m, size = call.problem.geometry, call.problem.mathematics, tuple(x.shape[2:])
     if m.field is not None or m.inner is not None:  # one of each channel
         return torch.tensor(x.shape[1] // g.groups)
     counts = torch.zeros(g.sites(size))

@@ -32,12 +32,9 @@ class Layout:
     def of(cls, m: Mathematics) -> Layout:
         """The layout of a formula."""
         inputs = tuple(v for v in m.variables if v.is_image)
-        images: dict[tuple[object, ...], Variable] = {}
-        for v in inputs:
-            images.setdefault(_tensor(v), v)
-        places = list(images)
+        places = [v.tensor for v in m.images]
         operands = tuple(v for v in m.variables if not v.is_image)
-        return cls(tuple(images.values()), inputs, tuple(places.index(_tensor(v)) for v in inputs), operands, m.outer)
+        return cls(m.images, inputs, tuple(places.index(v.tensor) for v in inputs), operands, m.outer)
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -48,8 +45,3 @@ class Layout:
     def learns(self) -> tuple[bool, ...]:
         """For each image, whether it may have a gradient."""
         return tuple(not v.frozen for v in self.images)
-
-
-def _tensor(v: Variable) -> tuple[object, ...]:
-    """What tells apart the tensors of images: an image that slides is one for all taps."""
-    return (v.source, v.part, None if v.slides else v.tap)

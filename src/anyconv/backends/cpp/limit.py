@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from ...formula import Formula
+from ...mathematics import Mathematics
 from ...plan.machine import this_machine
 from .kernel import open_library
 from .render import Source, render
@@ -35,7 +36,7 @@ class Limit:
     backward: float
 
 
-def limit(formula: Formula, dtype: str) -> Limit:
+def limit(formula: Formula | Mathematics, dtype: str) -> Limit:
     """Measure a formula's functor, for a fraction of a second; once per process.
 
     Raises:

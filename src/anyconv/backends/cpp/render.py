@@ -67,8 +67,9 @@ class Source:
 
 
 def render(
-    formula: Formula, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES, *, depthwise: bool = False
-) -> Source:
+    formula: Formula | Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES, *,
+    depthwise: bool = False,
+) -> Source:  # fmt: skip
     """The source of a formula's kernels in one dtype, for any shape.
 
     Args:
@@ -76,7 +77,7 @@ def render(
         depthwise: each group will have one channel and one filter.
     """
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
-    m = formula.mathematics
+    m = formula.mathematics if isinstance(formula, Formula) else formula
     return _render(m, dtype, machine, passes, depthwise and not m.needs_planes)
 
 
