@@ -50,7 +50,8 @@ template <int LANE> struct BackwardWork {
     // The contexts of V outputs from their gradients and saved parts: of one filter, or of V from that one on. Where channels
     // are reduced one by one, of one channel, from its state.
     template <bool VECTOR, class Map = Functor, class... Inner>
-    INLINE void contexts(const R* g, const R* states, i64 pitch, F count, i64 filter, F (&made)[CONTEXTS], const Inner&... inner) const {
+    INLINE void contexts(const R* g, const R* states, i64 pitch, F count, i64 filter, F (&made)[CONTEXTS],
+                         const Inner&... inner) const {
         F e[OUTER_OR_ONE], state[Functor::SAVES ? Functor::SAVES : 1];
         outer_at<VECTOR>(buffers.outer + filter, outer_pitch(call.all_filters()), e);
         for (int q = 0; q < Functor::SAVES; ++q) state[q] = load<F>(states + q * pitch);

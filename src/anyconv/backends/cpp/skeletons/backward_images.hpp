@@ -3,8 +3,7 @@
 //
 // A task has whole images of one group, and some of its channels, in memory of its own, which the caches hold.
 #pragma once
-#include "backward.hpp"
-#include "image_planes.hpp"
+#include "image_contexts.hpp"
 
 namespace anyconv {
 
@@ -16,7 +15,8 @@ struct SiteWalk {
     i64 plane, first, last;
 };
 
-template <int TILE, bool SKIPS> NOINLINE void walk_sites(const SiteWalk at, const Reading<C> reading, i64 f, double* const* sums) {
+template <int TILE, bool SKIPS>
+NOINLINE void walk_sites(const SiteWalk at, const Reading<C> reading, i64 f, double* const* sums) {
     F p[TILE][AT_LEAST_ONE], sum[TILE][AT_LEAST_ONE];
     UNROLL
     for (int j = 0; j < TILE; ++j) {
@@ -79,34 +79,17 @@ template <int TILE, bool SKIPS> NOINLINE void walk_sites(const SiteWalk at, cons
         }
 }
 
-struct ImagesBackward : BackwardWork<C> {
-    static constexpr int TILE = Functor::FILTERS;
-    static constexpr i64 ROWS = 2 + Functor::SAVES;  // of an output: its gradient, the parts of its state, a count
+struct ImagesBackward : ImageContexts {
     static constexpr i64 AT_ONCE = 64 * V;  // sites of a walk: enough to pay for its beginning and end
-    Planes planes;
-    i64 channels_at_once, plane, run, rows;  // channels of a task; elements of a plane of sites; up to the last site
-    ImagePlanes images;
-    double* sums;  // [part][group][operand][channel][tap][filter]
-    ImagesBackward(const BackwardWork<C>& work, double* sums_)
-        : BackwardWork<C>(work), planes(work.call.geometry, work.call.geometry.window(work.call.geometry.all_sites())),
-          channels_at_once((work.call.channels + work.call.channel_parts - 1) / work.call.channel_parts),
-          images(planes, work.call.geometry, channels_at_once, TILE, 1), sums(sums_) {
-        const Axis* a = call.geometry.axis;
-        plane = planes.plane;
-        run = planes.lattice(a[0].sites - 1, a[1].sites - 1, a[2].sites - 1) + 1;
-        rows = packed.field;
-    }
+    double* sums;                           // [part][group][operand][channel][tap][filter]
+    ImagesBackward(const BackwardWork<C>& work, double* sums_) : ImageContexts(work), sums(sums_) {}
     i64 tasks() const { return call.parts * call.groups * call.channel_parts; }
-    static i64 sums_size(const Backward& call, i64 field) { return call.parts * call.groups * AT_LEAST_ONE * call.channels * field; }
+    static i64 sums_size(const Backward& call, i64 field) {
+        return call.parts * call.groups * AT_LEAST_ONE * call.channels * field;
+    }
     double* sums_at(i64 part, i64 g, int p, i64 c) const {
         return sums + (((part * call.groups + g) * AT_LEAST_ONE + p) * call.channels + c) * rows;
     }
-    i64 bytes() const {
-        const i64 reals = 2 * images.size() + INPUTS * plane + TILE * (CONTEXTS + ROWS) * plane + plane
-                        + planes.channel + image_pixels() + 2 * V;
-        return reals * i64(sizeof(R)) + 256;
-    }
-
     void task(i64 index, const Scratch& scratch) const {
         const i64 slice = index % call.channel_parts, g = index / call.channel_parts % call.groups;
         const i64 part = index / call.channel_parts / call.groups;
@@ -128,23 +111,6 @@ struct ImagesBackward : BackwardWork<C> {
     }
 
 private:
-    struct Memory {
-        R *memory, *gradients, *fixed, *context, *rows, *sites, *real, *image;
-        Memory(const ImagesBackward& b, const Scratch& scratch) {
-            memory = scratch.at<R>(0);
-            gradients = memory + b.images.size();
-            fixed = gradients + b.images.size();
-            context = fixed + INPUTS * b.plane;
-            rows = context + TILE * CONTEXTS * b.plane;
-            sites = rows + TILE * ROWS * b.plane;
-            real = sites + b.plane;
-            image = real + b.planes.channel;
-        }
-    };
-    i64 image_pixels() const {
-        const Axis* a = call.geometry.axis;
-        return up(a[0].pixels * a[1].pixels * a[2].pixels, V);
-    }
     static R all_ones() { F ones = real(Mask<F>{} - Bits<F>(1)); return ones[0]; }
     void mark(const Memory& m) const {
         for (i64 i = 0; i < plane; ++i) m.sites[i] = R(0);
@@ -165,7 +131,8 @@ private:
     void emit_sliding(i64 n, i64 g, Range own, i64 piece, const Memory& m) const {
         const i64 first = g * call.channels + own.first;
         for (i64 c = 0; call.wants_pixels && c < own.size(); ++c)
-            planes.emit_gradient(call.geometry, m.gradients + c * planes.channel, m.image, call.gx.at<T>(n, first + c), call.gx.stride);
+            planes.emit_gradient(call.geometry, m.gradients + c * planes.channel, m.image, call.gx.at<T>(n, first + c),
+                                 call.gx.stride);
         sliding(call, own, [&](int i, const Image&, const Slot& slot, i64 channels) {
             const Strided to = slot.image.pixels();
             for (i64 c = 0; to.data && c < channels; ++c)
@@ -184,7 +151,8 @@ private:
         if constexpr (IMAGES > 1)
             for (int i = 1; i < IMAGES; ++i)
                 for (i64 j = 0; image_varies(i, SITE) && j < (image_varies(i, O) ? filters : 1); ++j)
-                    for (i64 k = 0; k < (image_varies(i, K) ? images.taps : 1); ++k) work(i, call.image[i - 1], call.slot[i - 1], j, k);
+                    for (i64 k = 0; k < (image_varies(i, K) ? images.taps : 1); ++k)
+                        work(i, call.image[i - 1], call.slot[i - 1], j, k);
     }
 
     template <int FILTERS> void filters_at(i64 part, i64 n, i64 g, i64 o, Range own, const Memory& m) const {
@@ -192,12 +160,15 @@ private:
         const Box sites = geo.all_sites();
         for (int j = 0; j < FILTERS; ++j) gather_outputs(n, g * call.filters + o + j, m, m.rows + j * ROWS * plane);
         if constexpr (INNER == 0)
-            for (int j = 0; j < FILTERS; ++j) make_contexts(g * call.filters + o + j, m.rows + j * ROWS * plane, m, m.context + j * CONTEXTS * plane);
+            for (int j = 0; j < FILTERS; ++j)
+                make_contexts(g * call.filters + o + j, m.rows + j * ROWS * plane, m, m.context + j * CONTEXTS * plane);
         for (i64 c = own.first; c < own.last; ++c) {
             site_planes(call, FILTERS, [&](int i, const Image& image, const Slot&, i64 j, i64 k) {
-                const T* from = (const T*)image.data + site_image_at(geo, image, i, n, g, o + j, call.filters, c, call.channels, k);
+                const T* from = (const T*)image.data + site_values(call, image, i, {n, g, o + j, c, k});
                 R* to = m.memory + images.plane(i, j, 0, k);
-                each_row(planes, image, sites, [&](i64 at, i64 of, i64 width) { collect(from + of, image.stride[8], width, to + at); });
+                each_row(planes, image, sites, [&](i64 at, i64 of, i64 width) {
+                    collect(from + of, image.stride[8], width, to + at);
+                });
             });
             double* sums_of[AT_LEAST_ONE];
             for (int p = 0; p < N; ++p) sums_of[p] = sums_at(part, g, p, c);
@@ -218,11 +189,12 @@ private:
             flush_fixed(c - own.first, m);
             site_planes(call, FILTERS, [&](int i, const Image&, const Slot& slot, i64 j, i64 k) {
                 if (!slot.image.data) return;
-                R* to = (R*)slot.image.data + site_image_at(geo, slot.image, i, n, g, o + j, call.filters, c, call.channels, k)
+                R* to = (R*)slot.image.data + site_values(call, slot.image, i, {n, g, o + j, c, k})
                       + (g * call.channel_parts + own.first / channels_at_once) * slot.piece;
-                R* from_plane = m.gradients + images.plane(i, j, 0, k);
+                R* from = m.gradients + images.plane(i, j, 0, k);
+                const i64 step = slot.image.stride[8];
                 each_row(planes, slot.image, sites, [&](i64 at, i64 of, i64 width) {
-                    for (i64 w = 0; w < width; ++w) to[of + w * slot.image.stride[8]] += from_plane[at + w], from_plane[at + w] = R(0);
+                    for (i64 w = 0; w < width; ++w) to[of + w * step] += from[at + w], from[at + w] = R(0);
                 });
             });
         }
@@ -235,63 +207,6 @@ private:
             if (Functor::TAP[q] < 0 || !Functor::LEARNS[Functor::IMAGE[q]]) continue;
             R *from = m.fixed + q * plane, *to = m.gradients + offset[q];
             for (i64 i = 0; i < run; ++i) to[i] += from[i], from[i] = R(0);
-        }
-    }
-    // rows <- the gradient of a filter's outputs, the parts of their states, and how many values they are made of
-    void gather_outputs(i64 n, i64 filter, const Memory& m, R* rows) const {
-        const i64 *s = call.g.stride, *t = call.state.stride;
-        const Axis* a = call.geometry.axis;
-        for (i64 d = 0; d < a[0].sites; ++d)
-            for (i64 h = 0; h < a[1].sites; ++h) {
-                R* row = rows + planes.lattice(d, h, 0);
-                collect(call.g.at<T>(n, filter) + d * s[2] + h * s[3], s[4], a[2].sites, row);
-                for (int q = 0; q < Functor::SAVES; ++q)
-                    collect(call.state.at<R>(n, filter) + q * call.state_part + d * t[2] + h * t[3], t[4], a[2].sites,
-                            row + (1 + q) * plane);
-                if (Functor::COUNTS)
-                    for (i64 w = 0; w < a[2].sites; ++w)
-                        row[(1 + Functor::SAVES) * plane + w] = R(call.channels * values_from(call.geometry, d, h, w));
-            }
-    }
-    // what no site has written is 0
-    template <int SIZE> void store_contexts(const F (&made)[SIZE], i64 at, const Memory& m, R* to) const {
-        const Mask<F> seen = bits(load<F>(m.sites + at)) != 0;
-        for (int q = 0; q < CONTEXTS; ++q) store<F>(to + q * plane + at, select<F>(seen, made[q], F{}));
-    }
-    template <class Map = Functor> void make_contexts(i64 filter, const R* rows, const Memory& m, R* to) const {
-        for (i64 i = 0; i < plane; i += V) {
-            F made[CONTEXTS];
-            this->template contexts<false, Map>(rows + i, rows + plane + i, plane, load<F>(rows + (1 + Functor::SAVES) * plane + i), filter, made);
-            store_contexts(made, i, m, to);
-        }
-    }
-    // the contexts of a channel, whose taps are reduced once more
-    template <int FILTERS, bool SKIPS, class Map = Functor> void contexts_of_channel(i64 g, i64 o, i64 c, const Reading<C>& from, const Memory& m) const {
-        const Geometry& geo = call.geometry;
-        for (i64 i = 0; i < run; i += V) {
-            F inner[FILTERS][INNER_OR_ONE];
-            for (int j = 0; j < FILTERS; ++j) Map::inner_identity(inner[j]);
-            each_tap(geo, [&](i64 d, i64 h, i64 w) {
-                const i64 tap = planes.tap(geo, d, h, w), k = geo.tap(d, h, w);
-                i64 offset[INPUTS];
-                images.offsets(geo, c, k, tap, offset);
-                for (int j = 0; j < FILTERS; ++j) {
-                    F pixel[INPUTS], p[AT_LEAST_ONE], next[INNER_OR_ONE];
-                    for (int q = 0; q < INPUTS; ++q)
-                        pixel[q] = load<F>(m.memory + offset[q] + (image_varies(Functor::IMAGE[q], O) ? j * images.step[Functor::IMAGE[q]] : 0) + i);
-                    from.template row<false>(k * call.filters + o + j, 0, p);
-                    for (int q = 0; q < INNER; ++q) next[q] = inner[j][q];
-                    Map::inner_fold(next, pixel, p);
-                    for (int q = 0; q < INNER; ++q)
-                        inner[j][q] = SKIPS ? select<F>(bits(load<F>(m.real + tap + i)) != 0, next[q], inner[j][q]) : next[q];
-                }
-            });
-            for (int j = 0; j < FILTERS; ++j) {
-                const R* rows = m.rows + j * ROWS * plane + i;
-                F made[CONTEXTS];
-                this->template contexts<false>(rows, rows + plane, plane, load<F>(rows + (1 + Functor::SAVES) * plane), g * call.filters + o + j, made, inner[j]);
-                store_contexts(made, i, m, m.context + j * CONTEXTS * plane);
-            }
         }
     }
 };

@@ -45,14 +45,16 @@ template <class Map = Functor, int S, int W, int SIZE> INLINE void begin_channel
         UNROLL
         for (int j = 0; j < W; ++j) Map::inner_identity(inner[s][j]);
 }
-template <class Map = Functor, int S, int W, int PARTS, int SIZE> INLINE void end_channel(F (&state)[S][W][PARTS], const F (&inner)[S][W][SIZE]) {
+template <class Map = Functor, int S, int W, int PARTS, int SIZE>
+INLINE void end_channel(F (&state)[S][W][PARTS], const F (&inner)[S][W][SIZE]) {
     UNROLL
     for (int s = 0; s < S; ++s)
         UNROLL
         for (int j = 0; j < W; ++j) Map::fold(state[s][j], inner[s][j]);
 }
 // A value of the map goes into a state, where its pixel is one.
-template <bool MASKED, class Map = Functor, int SIZE> INLINE void fold_value(F (&state)[SIZE], const F (&pixel)[INPUTS], const F (&p)[AT_LEAST_ONE], const R* mask) {
+template <bool MASKED, class Map = Functor, int SIZE>
+INLINE void fold_value(F (&state)[SIZE], const F (&pixel)[INPUTS], const F (&p)[AT_LEAST_ONE], const R* mask) {
     F next[SIZE];
     UNROLL
     for (int q = 0; q < SIZE; ++q) next[q] = state[q];
@@ -68,7 +70,8 @@ template <bool MASKED, class Map = Functor, int SIZE> INLINE void fold_value(F (
 // Folds a field into the states of S sites (vectors of sites) x W vectors of filters (filters); images that vary with the
 // filter lie `steps` apart.
 template <Lanes LANES, bool MASKED, int S, int W, int PARTS, int LANE>
-NOINLINE void fold(const Field field, const R* const* x, const i64* steps, const R* const* masks, const Reading<LANE> reading, R* out) {
+NOINLINE void fold(const Field field, const R* const* x, const i64* steps, const R* const* masks, const Reading<LANE> reading,
+                   R* out) {
     constexpr int step = LANES == SITES ? 1 : V;  // from one filter, or vector of filters, to the next
     F state[S][W][PARTS], inner[S][W][INNER_OR_ONE];
     const R* at[S];
@@ -119,7 +122,8 @@ template <int LANE> struct Work {
 
     // the values of a tile, from the states that fold() left: to[output][s][j], vectors `pitch` apart
     template <int S, int W, int PARTS, bool VECTOR>
-    INLINE void finish(const R* states, const F* count, i64 filter, R* const (&to)[OUTPUTS], i64 site_pitch, i64 filter_pitch) const {
+    INLINE void finish(const R* states, const F* count, i64 filter, R* const (&to)[OUTPUTS], i64 site_pitch,
+                       i64 filter_pitch) const {
         for (int s = 0; s < S; ++s)
             for (int j = 0; j < W; ++j) {
                 F e[OUTER_OR_ONE];
