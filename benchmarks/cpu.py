@@ -13,11 +13,7 @@ import functools
 import json
 import math
 import multiprocessing
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +31,7 @@ from anyconv import Formula
 from anyconv.backends.cpp.limit import limit
 
 from .cases import FORMULAS, LAYERS, Layer, tensors
-from .measure import machine, peak_of
+from .measure import in_own_process, machine, peak_of
 from .ways import WAYS, Way, tap_loop
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
@@ -162,17 +158,7 @@ def _time(way: Way, x: Tensor, params: tuple[Tensor, ...], pass_: str) -> float:
 
 def run_cell(formula: str, layer: str, ways: list[str]) -> dict[str, Any]:
     """A cell in a process of its own, with empty caches."""
-    command = [sys.executable, "-m", "benchmarks.cpu", "--cell", json.dumps([formula, layer, ways])]
-    with tempfile.TemporaryDirectory() as cold:  # no one finds what an earlier run has compiled
-        env = os.environ | {"ANYCONV_CACHE_DIR": f"{cold}/anyconv", "TORCHINDUCTOR_CACHE_DIR": f"{cold}/inductor"}
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT, check=False, env=env)
-        except subprocess.TimeoutExpired:
-            return {"failed": f"more than {CELL_TIMEOUT} s"}
-    if done.returncode != 0:
-        return {"failed": done.stderr[-500:]}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return in_own_process("benchmarks.cpu", "--cell", json.dumps([formula, layer, ways]), timeout=CELL_TIMEOUT)
 
 
 def ratio(found: dict[str, Any], other: str, pass_: str) -> float | None:

@@ -11,10 +11,6 @@ import argparse
 import functools
 import itertools
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,8 +29,8 @@ from anyconv import Formula, sort_network
 from anyconv.functional import convolve
 from anyconv.geometry import Geometry
 
-from .cpu import in_turns, mean, step
-from .measure import machine, peak_of
+from .cpu import in_turns, mean, ratio, step
+from .measure import in_own_process, machine, peak_of
 
 RESULTS = Path(__file__).parent / "results" / "language.json"
 TIMEOUT = 900
@@ -325,23 +321,7 @@ def measure(name: str) -> dict[str, Any]:
 
 def run_entry(name: str) -> dict[str, Any]:
     """An entry in a process of its own, with empty caches."""
-    command = [sys.executable, "-m", "benchmarks.language", "--here", name]
-    with tempfile.TemporaryDirectory() as cold:
-        env = os.environ | {"ANYCONV_CACHE_DIR": f"{cold}/anyconv", "TORCHINDUCTOR_CACHE_DIR": f"{cold}/inductor"}
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=env)
-        except subprocess.TimeoutExpired:
-            return {"failed": f"more than {TIMEOUT} s"}
-    if done.returncode != 0:
-        return {"failed": done.stderr[-800:]}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def ratio(found: dict[str, Any], other: str, pass_: str) -> float | None:
-    """How many times as long the other way takes; None where one of them was not timed."""
-    mine, theirs = found.get("anyconv", {}).get(pass_), found.get(other, {}).get(pass_)
-    return theirs / mine if mine and theirs else None
+    return in_own_process("benchmarks.language", "--here", name, timeout=TIMEOUT)
 
 
 def table(cells: dict[str, dict[str, Any]]) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +18,21 @@ import torch
 def machine() -> str:
     """What a result was measured on."""
     return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def in_own_process(*arguments: str, timeout: int) -> dict[str, Any]:
+    """What ``python -m`` with these arguments prints last, as JSON; it finds nothing that was compiled before."""
+    with tempfile.TemporaryDirectory() as cold:
+        env = os.environ | {"ANYCONV_CACHE_DIR": f"{cold}/anyconv", "TORCHINDUCTOR_CACHE_DIR": f"{cold}/inductor"}
+        command = [sys.executable, "-m", *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"more than {timeout} s"}
+    if done.returncode != 0:
+        return {"failed": done.stderr[-500:]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def peak_of(action: Callable[[], object]) -> int:

@@ -144,7 +144,7 @@ def test_scope_by_geometry(scope, arguments, size, mode, backend):
 
 
 @every_backend
-@pytest.mark.parametrize("scope", ["per_pair", "per_offset", "center", "mask", "per_site nock"])
+@pytest.mark.parametrize("scope", ["per_pair", "mask", "per_site nock"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_scope_by_dtype(scope, dtype, backend):
     """As good as torch in that dtype, and the half precisions as good as float32 that is rounded once."""
@@ -230,8 +230,10 @@ def test_reduction_by_geometry(reduce, arguments, size, mode, backend):
 
 
 @every_backend
-@pytest.mark.parametrize("taps", ["max", "mean", "logsumexp", "softmax"])
-@pytest.mark.parametrize("channels", ["sum", "prod", "max", "mean"])
+@pytest.mark.parametrize(
+    ("taps", "channels"),
+    [("max", "sum"), ("max", "mean"), ("mean", "prod"), ("mean", "max"), ("logsumexp", "sum"), ("softmax", "prod"), ("softmax", "mean")],
+)  # fmt: skip
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
 def test_two_levels(taps, channels, mode, backend):
     function = REDUCTIONS["softmax"] if taps == "softmax" else (lambda x, w: torch.tanh(x + w))

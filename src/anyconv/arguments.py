@@ -165,16 +165,13 @@ def check_params(x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, p
     tensors = [(name, params[name], operands[name]) for name in operands]
     for name, value, operand in [*tensors, *([] if bias is None else [("bias", bias, None)])]:
         check_tensor(name, value)
-        sizes = f"with C_in={c_in}, C_out={c_out}, groups={groups}"
-        if operand is None:
-            wanted: tuple[int, ...] = (c_out,)
-            scope = "one per filter"
-        else:
-            wanted = operand.shape(c_in, c_out, problem.geometry, batch, size)
-            scope = f"{operand}, {sizes}"
-        one_for_all = operand is not None and operand.scope == "guide" and tuple(value.shape) == (batch, 1, *size)
-        if tuple(value.shape) != wanted and not one_for_all:
-            raise ShapeError(f"`{name}` must have shape {wanted} ({scope}), got {tuple(value.shape)}")
+        shape = tuple(value.shape)
+        wanted = (c_out,) if operand is None else operand.shape(c_in, c_out, problem.geometry, batch, size)
+        one_for_all = operand is not None and operand.scope == "guide" and shape == (batch, 1, *size)
+        if shape != wanted and not one_for_all:
+            sizes = f"with C_in={c_in}, C_out={c_out}, groups={groups}"
+            scope = "one per filter" if operand is None else f"{operand}, {sizes}"
+            raise ShapeError(f"`{name}` must have shape {wanted} ({scope}), got {shape}")
         if value.dtype != x.dtype and not autocasts(x):
             raise DtypeError(
                 f"`{name}` is {value.dtype} and `x` is {x.dtype}", way_out=f"Convert one of them: `{name}.to(x.dtype)`."

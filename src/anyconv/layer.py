@@ -13,7 +13,7 @@ from .arguments import with_hooks
 from .errors import FormulaError, ShapeError
 from .formula import Formula
 from .functional import AnyFormula
-from .geometry import Ints
+from .geometry import Geometry, Ints
 from .operands import FROM_CALL, Operand
 from .reductions import Over
 from .reductions.builtin import Reduce
@@ -113,11 +113,18 @@ class Layer(nn.Module):
             )
         return Formula.of(formula)
 
-    def _mathematics(self) -> str:
-        """The formula, with the bias, for ``extra_repr``."""
+    def _described(self, leading: str, g: Geometry, **shown: object) -> str:
+        """A line for ``extra_repr``: what is not as by default (None is not shown), and the mathematics with bias."""
+        common = {
+            "padding": g.before if any(g.before) else None,
+            "dilation": g.dilation if any(d != 1 for d in g.dilation) else None,
+            **shown,
+            "backend": None if self.backend == "auto" else self.backend,
+        }
+        parts = [leading, *(f"{name}={value!r}" for name, value in common.items() if value is not None)]
         value, *where = str(self.formula).split(" where ", 1)
         bias = "" if self.bias is None else " + bias"
-        return " where ".join([value + bias, *where])
+        return ", ".join([*parts, " where ".join([value + bias, *where])])
 
 
 def _public(kind: type[Layer]) -> type:

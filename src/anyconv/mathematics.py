@@ -54,16 +54,26 @@ class Mathematics:
         """Whether the output is more than what was reduced."""
         return self.finish.op != "var" or self.accumulators != (self.finish.value,) or bool(self.outer)
 
-    @property
+    @functools.cached_property
     def is_plain(self) -> bool:
         """Whether one value of one pixel and weights is reduced: no epilogue, image, field or slope of its own."""
         simple = len(self.values) == 1 and not self.has_epilogue and self.inner is None and self.field is None
         return simple and not self.slopes and not self.sees_images
 
-    @property
+    @functools.cached_property
     def sees_images(self) -> bool:
         """Whether the map sees more images than the pixel's, or more of it than one pixel."""
         return self.field is not None or any(v.is_image for v in self.variables[1:])
+
+    @functools.cached_property
+    def operations(self) -> int:
+        """How many the map is made of."""
+        return len({node for value in self.values for node in value.nodes() if node.args})
+
+    @functools.cached_property
+    def one_for_all_images(self) -> bool:
+        """Whether all images of a batch see the same values per site, as of locally connected weights."""
+        return any("n" not in v.axes for v in self.images)
 
     @functools.cached_property
     def images(self) -> tuple[Variable, ...]:
@@ -74,7 +84,7 @@ class Mathematics:
                 found.setdefault(v.tensor, v)
         return tuple(found.values())
 
-    @property
+    @functools.cached_property
     def needs_planes(self) -> bool:
         """Whether kernels look at one channel at a time, and at all its images."""
         return self.sees_images or self.inner is not None

@@ -76,21 +76,12 @@ class _ConvNd(Layer):
     def extra_repr(self) -> str:
         """``nn.ConvNd``'s line, and the mathematics."""
         g = self.geometry
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={g.kernel}, stride={g.stride}"]
-        if isinstance(self.padding, str):
-            parts.append(f"padding={self.padding!r}")
-        elif any(g.before):
-            parts.append(f"padding={g.before}")
-        if any(d != 1 for d in g.dilation):
-            parts.append(f"dilation={g.dilation}")
-        if g.groups != 1:
-            parts.append(f"groups={g.groups}")
-        if g.mode != "zeros":
-            parts.append(f"padding_mode={g.mode!r}")
-        if self.backend != "auto":
-            parts.append(f"backend={self.backend!r}")
-        parts.append(self._mathematics())
-        return ", ".join(parts)
+        leading = f"{self.in_channels}, {self.out_channels}, kernel_size={g.kernel}, stride={g.stride}"
+        named = {"padding": self.padding} if isinstance(self.padding, str) else {}
+        return self._described(
+            leading, g, **named, groups=None if g.groups == 1 else g.groups,
+            padding_mode=None if g.mode == "zeros" else g.mode,
+        )  # fmt: skip
 
 
 class Conv1d(_ConvNd):

@@ -109,18 +109,10 @@ class _PoolNd(Layer):
     def extra_repr(self) -> str:
         """The geometry, and the mathematics."""
         g = self.geometry
-        parts = [f"kernel_size={g.kernel}, stride={g.stride}"]
-        if any(g.before):
-            parts.append(f"padding={g.before}")
-        if any(d != 1 for d in g.dilation):
-            parts.append(f"dilation={g.dilation}")
-        if self.ceil_mode:
-            parts.append("ceil_mode=True")
-        if g.mode != "skip":
-            parts.append(f"padding_mode={g.mode!r}")
-        if self.backend != "auto":
-            parts.append(f"backend={self.backend!r}")
-        return ", ".join([*parts, self._mathematics()])
+        return self._described(
+            f"kernel_size={g.kernel}, stride={g.stride}", g, ceil_mode=self.ceil_mode or None,
+            padding_mode=None if g.mode == "skip" else g.mode,
+        )  # fmt: skip
 
 
 class Pool1d(_PoolNd):

@@ -69,18 +69,11 @@ class _ConvTransposeNd(Layer):
     def extra_repr(self) -> str:
         """``nn.ConvTransposeNd``'s line, and the mathematics."""
         g = self.spans.geometry
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={g.kernel}, stride={g.stride}"]
-        if any(g.before):
-            parts.append(f"padding={g.before}")
-        if any(d != 1 for d in g.dilation):
-            parts.append(f"dilation={g.dilation}")
-        if any(self.spans.output_padding):
-            parts.append(f"output_padding={self.spans.output_padding}")
-        if g.groups != 1:
-            parts.append(f"groups={g.groups}")
-        if self.backend != "auto":
-            parts.append(f"backend={self.backend!r}")
-        return ", ".join([*parts, self._mathematics()])
+        leading = f"{self.in_channels}, {self.out_channels}, kernel_size={g.kernel}, stride={g.stride}"
+        more = self.spans.output_padding
+        return self._described(
+            leading, g, output_padding=more if any(more) else None, groups=None if g.groups == 1 else g.groups
+        )
 
 
 class ConvTranspose1d(_ConvTransposeNd):

@@ -66,9 +66,8 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
 def _beyond_cpp(problem: Problem) -> str:
     """Why the cpp backend has no kernel, if it has none."""
     f = problem.formula.mathematics
-    operations = {node for value in f.values for node in value.nodes() if node.args}
-    if f.field is not None and len(operations) > UNROLLED:
-        return f"its map has {len(operations)} operations; kernels unroll up to {UNROLLED}"
+    if f.field is not None and f.operations > UNROLLED:
+        return f"its map has {f.operations} operations; kernels unroll up to {UNROLLED}"
     if any(v.is_image for v in f.outer):
         return "its epilogue sees an operand per site"
     return ""

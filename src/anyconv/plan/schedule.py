@@ -145,7 +145,7 @@ class Work:
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
         m = problem.mathematics
         images = len(m.images) if m.needs_planes else 0
-        one_part = any("n" not in v.axes for v in m.images)
+        one_part = m.one_for_all_images
         return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last, images, one_part)
 
     @property

@@ -41,12 +41,12 @@ class Call:
     kernel: Kernel
     names: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """In which order the kernel is given what the map sees."""
         return Layout.of(self.problem.mathematics)
 
-    @property
+    @functools.cached_property
     def spread(self) -> Spread:
         """How an operand's numbers are found in its tensor."""
         return Spread(self.problem.geometry, (), self.problem.out_channels)
