@@ -53,7 +53,7 @@ class Spread:
         value = tensor if v.part is None else tensor.select(-1, v.part)
         if v.tap is None:
             return value
-        k = tuple(int(i) for i in list(self.geometry.offsets())[v.tap])
+        k = list(self.geometry.offsets())[v.tap]
         lead = len(set(v.axes) & set("noc"))
         return value[(slice(None),) * lead + k]
 

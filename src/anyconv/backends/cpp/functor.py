@@ -68,7 +68,7 @@ class Functor:
 @functools.lru_cache(maxsize=256)
 def functor(m: Mathematics) -> Functor:
     """The functor of a formula."""
-    r, values = m.reduction, [as_number(_renamed(simplify(value), USER)) for value in m.values]
+    r, values = m.reduction, [as_number(_renamed(simplify(value))) for value in m.values]
     counted = {
         part
         for part, step, one in zip(r.state, r.exprs["step"], r.exprs["identity"], strict=True)
@@ -84,9 +84,10 @@ def functor(m: Mathematics) -> Functor:
     known |= {v.name: var(OUTER + v.name) for v in m.outer}
     identity = dict(zip(r.state, r.exprs["identity"], strict=True))
     of_channel = {} if m.inner is None else {part: var(INNER + part) for part in m.inner.state}
-    own = values if m.inner is None else _result(m.inner, _Names(names, known, of_channel))
+    all_names = _Names(names, known, of_channel)
+    own = values if m.inner is None else _result(m.inner, all_names)
     folded = names | dict(zip(r.values, own, strict=True))
-    contexts, gradients = _backward(m, values, _Names(names, known, of_channel))
+    contexts, gradients = _backward(m, values, all_names)
     inner: dict[str, Any] = {}
     if m.inner is not None:
         within = of_channel | dict(zip(m.inner.values, values, strict=True))
@@ -149,7 +150,7 @@ def _backward(m: Mathematics, values: list[Expr], names: _Names) -> tuple[tuple[
     def slopes() -> list[list[Expr]]:
         return [
             [ZERO] * len(values) if v.frozen
-            else [_renamed(simplify(slope), USER) for slope in own[v.name]] if v.name in own
+            else [_renamed(simplify(slope)) for slope in own[v.name]] if v.name in own
             else [_slope(value, v.name) for value in values]
             for v in m.variables
         ]  # fmt: skip
@@ -209,11 +210,11 @@ def _is_outer(expr: Expr, outer: set[str]) -> bool:
     return set(expr.names()) <= outer
 
 
-def _renamed(expr: Expr, prefix: str) -> Expr:
+def _renamed(expr: Expr) -> Expr:
     done: dict[Expr, Expr] = {}
     for node in expr.nodes():
         new = apply(node.op, *(done[arg] for arg in node.args)) if node.args else node
-        done[node] = var(prefix + str(node.value)) if node.op == "var" else new
+        done[node] = var(USER + str(node.value)) if node.op == "var" else new
     return done[expr]
 
 
