@@ -29,6 +29,7 @@ LEVELS = [  # a room may import from rooms above it in this list, never from its
     {"layer"},
     {"modules", "pooling", "transposed"},
     {"transposed_layers"},
+    {"recipes"},
     {"tools"},
     {"__init__"},
 ]
@@ -40,6 +41,7 @@ MAY_IMPORT_TORCH = {
     "modules",
     "networks",
     "pooling",
+    "recipes",
     "tools",
     "transposed",
     "transposed_layers",

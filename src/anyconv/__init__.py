@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import cache as cache
+    from . import recipes as recipes
     from .errors import AnyConvError as AnyConvError
     from .formula import Formula as Formula
     from .functional import conv1d as conv1d
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .reductions import check_laws as check_laws
     from .reductions import norm as norm
     from .reductions import over as over
+    from .tools.convert import convert as convert
     from .tools.explain import explain as explain
     from .transposed import conv_transpose1d as conv_transpose1d
     from .transposed import conv_transpose2d as conv_transpose2d
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from .transposed_layers import ConvTranspose2d as ConvTranspose2d
     from .transposed_layers import ConvTranspose3d as ConvTranspose3d
 
-_MODULES = ("cache",)
+_MODULES = ("cache", "recipes")
 _HOME = {
     "AnyConvError": "errors",
     "Conv1d": "modules",
@@ -68,6 +70,7 @@ _HOME = {
     "conv_transpose1d": "transposed",
     "conv_transpose2d": "transposed",
     "conv_transpose3d": "transposed",
+    "convert": "tools.convert",
     "explain": "tools.explain",
     "guide": "operands",
     "norm": "reductions",

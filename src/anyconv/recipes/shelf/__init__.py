@@ -1,0 +1,1 @@
+"""One published layer, one file; each says its ``RECIPE``."""

@@ -1,0 +1,18 @@
+"""Opening: bright details smaller than the structuring function vanish."""
+
+import functools
+
+from ..morphology import Morphology
+from ..recipe import Recipe
+
+RECIPE = Recipe(
+    "opening",
+    title="opening",
+    equation=r"y = \delta_w(\varepsilon_w(x))",
+    gradient="ties share it evenly",
+    reference="""@book{serra1982image,
+  title = {Image Analysis and Mathematical Morphology},
+  author = {Serra, Jean},
+  publisher = {Academic Press}, year = {1982}}""",
+    layers={"Pool": functools.partial(Morphology, name="opening", compose=lambda x, erode, dilate: dilate(erode(x)))},
+)
