@@ -22,7 +22,7 @@ from .arguments import (
     check_tensor,
     kernel_and_filters,
 )
-from .backends import native, reference
+from .backends import native, reference, separated
 from .backends.cpp import launch
 from .backends.cpp.kernel import kernel_of
 from .backends.derived import derived
@@ -153,12 +153,21 @@ def _run(
 ) -> Tensor:
     if plan.line is not None:
         return native.convolve(x, params, bias, problem, plan.line)
-    compute = _generated
+    compute = _separated if plan.terms is not None and x.numel() > 0 else _generated
     if (
         torch.compiler.is_compiling()
     ):  # Dynamo would unroll the loops of the reference over taps and blocks, for minutes
         compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
     return compute(x, params, bias, problem, plan, required=required)
+
+
+def _separated(
+    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
+) -> Tensor:
+    assert plan.terms is not None
+    check_padding(x, problem.geometry)
+    operands = params | derived(x, params, problem.formula, problem.geometry) if problem.formula.derived else params
+    return separated.convolve(x, operands, bias, problem, plan.terms)
 
 
 def _generated(

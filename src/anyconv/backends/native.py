@@ -67,12 +67,12 @@ def _value(expr: Expr, params: dict[str, Tensor], problem: Problem, x: Tensor) -
     operands = problem.formula.parameters
     if expr.op == "var" and operands[str(expr.value)].axes == "ock":
         return params[str(expr.value)]
-    values = {name: _broadcast(value, operands[name].axes, problem) for name, value in params.items()}
+    values = {name: broadcast(value, operands[name].axes, problem) for name, value in params.items()}
     value = evaluate(expr, values, torch_library(x.dtype))
     return torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(problem.weight_shape).contiguous()
 
 
-def _broadcast(value: Tensor, axes: str, problem: Problem) -> Tensor:
+def broadcast(value: Tensor, axes: str, problem: Problem) -> Tensor:
     """An operand with the axes of the weight, ``(o, c, *k)``, of extent 1 where it does not vary."""
     filters, channels, *_ = shape = problem.weight_shape
     groups, dims = problem.geometry.groups, problem.geometry.dims

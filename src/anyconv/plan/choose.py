@@ -12,6 +12,7 @@ from ..errors import BackendError, DtypeError
 from ..expr import Expr
 from .affine import Line, affine
 from .problem import Problem
+from .separate import Terms, separated
 
 BACKENDS = ("auto", "native", "cpp", "reference")
 UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds for so many, and minutes for more
@@ -20,11 +21,12 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Plan:
-    """A backend, the reason for it, and, where it is native, the line whose slope is the weight."""
+    """A backend, the reason for it, and, where it is native, the line whose slope is the weight, or the terms."""
 
     backend: str
     reason: str
     line: Line | None = None
+    terms: Terms | None = None
 
 
 def choose(problem: Problem, backend: str = "auto") -> Plan:
@@ -39,6 +41,9 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
     line, reason = _native(problem)
     if line is not None and backend in ("auto", "native"):
         return Plan("native", reason, line)
+    if backend in ("auto", "native") and (terms := separated(problem)):
+        count = sum(map(len, terms))
+        return Plan("native", f"{count} ordinary convolutions, of images alone and weights alone", None, terms)
     if backend == "native":
         raise BackendError(
             f"the native backend cannot compute {problem.formula}: {reason}", way_out="Use backend='auto'."

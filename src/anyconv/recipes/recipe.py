@@ -30,7 +30,7 @@ class Recipe:
         >>> anyconv.recipes.adder.Conv2d(16, 32, 3, padding=1)
         Conv2d(16, 32, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), y = sum(-abs(x - w)))
         >>> anyconv.recipes.kervolution(degree=2).formula
-        Formula(y = a ** 2 where a = sum(w * x) + c)
+        Formula(y = (product + balance) ** 2 where product = sum(w * x))
 
     ``Conv1d/2d/3d`` and ``ConvTranspose1d/2d/3d`` are there where the layer has filters, ``Pool1d/2d/3d`` where it has
     none; they take the arguments of :class:`anyconv.Conv2d` and its siblings, but for the formula.

@@ -3,8 +3,8 @@
 >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3))
 >>> print(convert(network, anyconv.recipes.cosine))
 2 of 2 convolutions converted to cosine normalization
-  0: Conv2d(3, 16, kernel_size=(3, 3)) -> cosine, its weights and bias kept
-  2: Conv2d(16, 16, kernel_size=(3, 3)) -> cosine, its weights and bias kept
+  0: Conv2d(3, 16, kernel_size=(3, 3), stride=(1, 1)) -> cosine, its weights and bias kept
+  2: Conv2d(16, 16, kernel_size=(3, 3), stride=(1, 1)) -> cosine, its weights and bias kept
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def convert(model: nn.Module, recipe: Recipe, *, where: Where | None = None) -> 
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3))
         >>> print(convert(network, anyconv.recipes.adder, where=lambda name, layer: name != "0"))
         1 of 2 convolutions converted to AdderNet
-          2: Conv2d(8, 8, kernel_size=(3, 3)) -> adder, its bias kept, its weights begin anew
+          2: Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1)) -> adder, its bias kept, its weights begin anew
           0: left, `where` leaves it out
 
     A weight is kept where it means much the same in the new layer (``Recipe.keeps_weights``), and a bias always. A

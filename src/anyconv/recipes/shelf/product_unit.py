@@ -11,7 +11,7 @@ def _make(smallest: float = 1e-3) -> Formula:
     """``smallest`` is the least size of a pixel, whose logarithm stands for that of 0."""
 
     def tap(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        return w * torch.log(torch.abs(x).clamp(min=smallest)), torch.where(x < 0, w, 0)
+        return w * torch.log(torch.abs(x).clamp(min=smallest)), w * (x < 0)
 
     return Formula(
         tap,

@@ -1,0 +1,264 @@
+"""A sum of products of images and weights: torch's convolutions of the images, and the epilogue.
+
+Between the passes only what was given and the sums are kept. Each image is computed, convolved and let go, and computed
+again when its gradient is asked for; so the peak does not grow with the number of products.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import grad as conv_grad
+
+from ..errors import BackendError
+from ..expr import Expr, evaluate
+from ..geometry import Geometry, Ints
+from ..mathematics import Mathematics
+from ..plan import Problem
+from ..plan.separate import Term, Terms
+from ..variables import Variable
+from .native import broadcast
+from .padding import pad
+from .torch_library import torch_library
+
+_CONV = (F.conv1d, F.conv2d, F.conv3d)
+_INPUT = (conv_grad.conv1d_input, conv_grad.conv2d_input, conv_grad.conv3d_input)
+_WEIGHT = (conv_grad.conv1d_weight, conv_grad.conv2d_weight, conv_grad.conv3d_weight)
+
+
+def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem, terms: Terms) -> Tensor:
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``, for a problem with these terms."""
+    m, dims = problem.formula.mathematics, problem.geometry.dims
+    sources = {problem.formula.pixel: x, **operands}
+    shape = (len(x), problem.out_channels, *problem.geometry.sites(tuple(x.shape[2:])))
+    names = m.reduction.name.strip("()").split(", ")
+    sums = [
+        _sum(value, sources, problem) / (problem.field if name == "mean" else 1)
+        for name, value in zip(names, terms, strict=True)
+    ]
+    if m.has_epilogue:
+        outer = [_outer(v, sources[v.source], dims) for v in m.outer]
+        y: Tensor = _Finish.apply(m, shape, *sums, *outer)  # type: ignore[no-untyped-call]
+    else:
+        y = sums[0].expand(shape)
+    if bias is not None:
+        return y + bias.reshape(-1, *(1,) * dims)
+    return y if m.has_epilogue or y.is_contiguous() else y.contiguous()
+
+
+def _outer(v: Variable, tensor: Tensor, dims: int) -> Tensor:
+    """An operand of the epilogue beside ``(n, o, *sites)``."""
+    value = tensor if v.part is None else tensor.select(-1, v.part)
+    return value.reshape(1, -1, *(1,) * dims)
+
+
+def _sum(terms: tuple[Term, ...], sources: dict[str, Tensor], problem: Problem) -> Tensor:
+    """What one value of the map sums to: ``(n or 1, o or 1, *sites or 1)``."""
+    x, g = sources[problem.formula.pixel], problem.geometry
+    everywhere = g.mode != "skip" or not any(g.before + g.after)
+    total, images, weights = x.new_zeros((1,) * x.dim()), [], []
+    for term in terms:
+        weight = _weight(term.weight, sources, problem, x)
+        if term.image.names() or not everywhere:
+            images.append(term.image)
+            weights.append(weight)
+        else:  # the same at all sites
+            whole = weight.expand(-1, *problem.weight_shape[1:]).flatten(1).sum(1)
+            total = total + evaluate(term.image, {}, torch_library(x.dtype)) * whole.reshape(1, -1, *(1,) * g.dims)
+    if not images:
+        return total
+    known = {v.name: v for v in problem.formula.mathematics.variables if v.is_image}
+    names = dict.fromkeys([problem.formula.pixel, *(known[n].source for image in images for n in image.names())])
+    call = _Call(tuple(images), known, tuple(names), g)
+    summed: Tensor = _Sum.apply(call, *(sources[name] for name in names), *weights)  # type: ignore[no-untyped-call]
+    return summed if len(images) == len(terms) else summed + total
+
+
+def _weight(expr: Expr, sources: dict[str, Tensor], problem: Problem, x: Tensor) -> Tensor:
+    """A weight ``(o, c, *k)``; of a single group 1 for filters or channels among which it does not vary."""
+    m, g = problem.formula.mathematics, problem.geometry
+    seen = [v for v in m.variables if v.name in expr.names()]
+    vectors = {v.source: sources[v.source].unbind(-1) for v in seen if v.part is not None}
+    tensors = {v.name: sources[v.source] if v.part is None else vectors[v.source][v.part] for v in seen}
+    values = {v.name: broadcast(tensors[v.name], v.axes, problem) for v in seen}
+    value = torch.as_tensor(evaluate(expr, values, torch_library(x.dtype)), dtype=x.dtype, device=x.device)
+    value = value.expand(*(value.shape[:2] or (1, 1)), *g.kernel)
+    return value if g.groups == 1 else value.expand(problem.weight_shape)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What both passes share.
+
+    Args:
+        images: Exprs over pixels and guides.
+        known: their variables.
+        names: of the tensors given, the pixel's first.
+    """
+
+    images: tuple[Expr, ...]
+    known: dict[str, Variable]
+    names: tuple[str, ...]
+    geometry: Geometry
+
+    def pads_after(self, expr: Expr) -> bool:
+        """Whether the image itself is padded, with zeros, and not what it is computed of."""
+        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and _vanishes(expr))
+
+    def left(self, expr: Expr) -> Geometry:
+        """The geometry of the convolution of the image."""
+        return self.geometry if self.pads_after(expr) else self.geometry.padded()
+
+    def image(self, expr: Expr, tensors: dict[str, Tensor], weight: Tensor) -> Tensor:
+        """The image ``(n, c, *size)``; its sum over channels that have one weight."""
+        if not self.pads_after(expr):
+            tensors = {name: pad(t, self.geometry)[0] for name, t in tensors.items()}
+        x = tensors[self.names[0]]
+        values = {name: _seen(self.known[name], tensors) for name in expr.names()}
+        value = torch.as_tensor(evaluate(expr, values, torch_library(x.dtype)), dtype=x.dtype, device=x.device)
+        value = value.expand(x.shape)
+        return value if weight.shape[1] * self.geometry.groups == x.shape[1] else value.sum(1, keepdim=True)
+
+
+def _seen(v: Variable, tensors: dict[str, Tensor]) -> Tensor:
+    tensor = tensors[v.source]
+    return tensor if v.part is None else tensor[:, v.part : v.part + 1]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of convolutions of images."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
+        count = len(call.names)
+        given, weights = dict(zip(call.names, tensors, strict=False)), tensors[count:]
+        ctx.call = call
+        ctx.save_for_backward(*tensors)
+        total: Tensor | None = None
+        for expr, weight in zip(call.images, weights, strict=True):
+            part = _convolved(call.image(expr, given, weight), weight, call.left(expr))
+            total = part if total is None else total + part if len(total[0]) != len(part[0]) else total.add_(part)
+        assert total is not None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        call, count = ctx.call, len(ctx.call.names)
+        if torch.is_grad_enabled():
+            raise BackendError(
+                "create_graph=True, but a sum of convolutions of images is differentiated only once",
+                way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
+            )
+        tensors, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        _, *needed = ctx.needs_input_grad
+        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(tensors, needed, strict=False)]
+        g_weights: list[Tensor | None] = []
+        for expr, weight, needs in zip(call.images, weights, needed[count:], strict=True):
+            g = grad if len(weight) > 1 or grad.shape[1] == 1 else grad.sum(1, keepdim=True)
+            image = call.image(expr, dict(zip(call.names, tensors, strict=True)), weight)
+            g_weights.append(_weight_gradient(image, weight, g, call.left(expr)) if needs else None)
+            if any(t is not None for t in totals) and expr.names():
+                g_image = _image_gradient(image, weight, g, call.left(expr))
+                del image
+                _add_gradients(call, expr, weight, tensors, totals, grad=g_image)
+        return None, *totals, *g_weights
+
+
+def _add_gradients(
+    call: _Call, expr: Expr, weight: Tensor, tensors: tuple[Tensor, ...], totals: list[Tensor | None], *, grad: Tensor
+) -> None:
+    """Add the gradient of an image to those of its tensors, one image of the batch at a time."""
+    for n in range(len(grad)):
+        here = slice(n, n + 1)
+        leaves = [t[here].detach().requires_grad_(total is not None) for t, total in zip(tensors, totals, strict=True)]
+        with torch.enable_grad():
+            value = call.image(expr, dict(zip(call.names, leaves, strict=True)), weight)
+        wanted = [(leaf, total) for leaf, total in zip(leaves, totals, strict=True) if total is not None]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, [leaf for leaf, _ in wanted], grad[here], allow_unused=True)
+            for (_, total), d in zip(wanted, found, strict=True):
+                if d is not None:
+                    total[here] += d
+
+
+def _convolved(image: Tensor, weight: Tensor, g: Geometry) -> Tensor:
+    image, padding = _padded(image, g)
+    y: Tensor = _CONV[g.dims - 1](image, weight, None, g.stride, padding, g.dilation, g.groups)
+    return y
+
+
+def _weight_gradient(image: Tensor, weight: Tensor, grad: Tensor, g: Geometry) -> Tensor:
+    image, padding = _padded(image, g)
+    found: Tensor = _WEIGHT[g.dims - 1](image, weight.shape, grad, g.stride, padding, g.dilation, g.groups)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _image_gradient(image: Tensor, weight: Tensor, grad: Tensor, g: Geometry) -> Tensor:
+    padded, padding = _padded(image, g)
+    found: Tensor = _INPUT[g.dims - 1](padded.shape, weight, grad, g.stride, padding, g.dilation, g.groups)  # type: ignore[no-untyped-call]
+    return found if padded is image else F.pad(found, [-a for a in _amounts(g)])
+
+
+def _padded(image: Tensor, g: Geometry) -> tuple[Tensor, Ints]:
+    """The image, with what padding a convolution of torch's cannot do itself, and the padding that it can."""
+    if g.before == g.after and min(g.before) >= 0:
+        return image, g.before
+    return F.pad(image, _amounts(g)), (0,) * g.dims
+
+
+def _amounts(g: Geometry) -> list[int]:
+    return [a for pair in zip(reversed(g.before), reversed(g.after), strict=True) for a in pair]
+
+
+@functools.lru_cache(maxsize=1024)
+def _vanishes(expr: Expr) -> bool:
+    """Whether an image is 0 where all it sees is."""
+    zero = torch.zeros(())
+    value = torch.as_tensor(evaluate(expr, dict.fromkeys(expr.names(), zero), torch_library(zero.dtype)))
+    return bool(value == 0)
+
+
+class _Finish(torch.autograd.Function):
+    """The epilogue, one image of the batch at a time, so that what it needs in between is small beside the outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, m: Mathematics, shape: Ints, *tensors: Tensor) -> Tensor:
+        ctx.m = m
+        ctx.save_for_backward(*tensors)
+        y = tensors[0].new_empty(shape)
+        for n in range(len(y)):
+            y[n : n + 1] = _finished(m, [_of_image(t, n) for t in tensors])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _, _, *needed = ctx.needs_input_grad
+        tensors = ctx.saved_tensors
+        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(tensors, needed, strict=True)]
+        for n in range(len(grad)):
+            leaves = [_of_image(t, n).detach().requires_grad_(needs) for t, needs in zip(tensors, needed, strict=True)]
+            with torch.enable_grad():
+                y = _finished(ctx.m, leaves)
+            wanted = [(leaf, total) for leaf, total in zip(leaves, totals, strict=True) if total is not None]
+            if isinstance(y, Tensor) and y.requires_grad:
+                g = grad[n : n + 1]
+                g = g if y.shape == g.shape else g.sum_to_size(y.shape)
+                found = torch.autograd.grad(y, [leaf for leaf, _ in wanted], g, allow_unused=True)
+                for (_, total), d in zip(wanted, found, strict=True):
+                    if d is not None:
+                        _of_image(total, n).add_(d)
+        return None, None, *totals
+
+
+def _of_image(tensor: Tensor, n: int) -> Tensor:
+    return tensor[n : n + 1] if len(tensor) > 1 else tensor
+
+
+def _finished(m: Mathematics, values: list[Tensor]) -> Any:
+    names = (*m.accumulators, *(v.name for v in m.outer))
+    return evaluate(m.finish, dict(zip(names, values, strict=True)), torch_library(values[0].dtype))
