@@ -95,7 +95,7 @@ def test_parts_per_site_are_taken_where_they_are_small(monkeypatch):
     value = prepare._value
     monkeypatch.setattr(prepare, "_value", lambda part, *rest: taken.append(part.variable.axes) or value(part, *rest))
     formula = Formula(
-        lambda x, f, w: x * w * torch.exp(f[0]), operands={"f": anyconv.guide(size=1)}
+        lambda x, f, w: torch.abs(x - w) * torch.exp(f[0]), operands={"f": anyconv.guide(size=1)}
     )  # a guide's exponential
     for channels, padding_mode in ((8, "zeros"), (1, "zeros"), (8, "skip")):
         x, f = torch.randn(1, channels, 6, 6), torch.randn(1, 1, 6, 6)

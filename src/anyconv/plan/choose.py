@@ -43,7 +43,8 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
         return Plan("native", reason, line)
     if backend in ("auto", "native") and (terms := separated(problem)):
         count = sum(map(len, terms))
-        return Plan("native", f"{count} ordinary convolutions, of images alone and weights alone", None, terms)
+        several = f"{count} ordinary convolutions" if count > 1 else "an ordinary convolution"
+        return Plan("native", f"{several}, of images alone and weights alone", None, terms)
     if backend == "native":
         raise BackendError(
             f"the native backend cannot compute {problem.formula}: {reason}", way_out="Use backend='auto'."
