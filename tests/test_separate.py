@@ -119,12 +119,14 @@ def test_when_it_is_chosen():
     def backend(formula, dtype="float32", **geometry):
         return choose(Problem(formula, Geometry.of(2, 3, **geometry), 4, 4, dtype, "cpu")).backend
 
-    assert backend(POLYNOMIAL) == "native"
-    assert backend(POLYNOMIAL, "float64") == "native"
-    assert backend(POLYNOMIAL, "bfloat16") == "cpp"  # its arithmetic is float32, and a convolution would round images
-    assert backend(POLYNOMIAL, groups=4) == "cpp"
-    assert backend(POLYNOMIAL, padding=3, padding_mode="skip") == "cpp"  # some fields are empty
-    plan = choose(Problem(POLYNOMIAL, Geometry.of(2, 3), 4, 4, "float32", "cpu"))
+    assert backend(POLYNOMIAL) == "cpp"  # its powers are free beside its products
+    spline = anyconv.recipes.kan_spline.formula
+    assert backend(spline) == "native"
+    assert backend(spline, "float64") == "native"
+    assert backend(spline, "bfloat16") == "cpp"  # its arithmetic is float32, and a convolution would round images
+    assert backend(spline, groups=4) == "cpp"
+    assert backend(spline, padding=3, padding_mode="skip") == "cpp"  # some fields are empty
+    plan = choose(Problem(POLYNOMIAL, Geometry.of(2, 3), 4, 4, "float32", "cuda"))  # where there is no such kernel
     assert plan.reason == "3 ordinary convolutions, of images alone and weights alone"
 
 
@@ -153,19 +155,20 @@ def test_nan_stays_in_the_fields_that_see_it():
 
 def test_empty_batches_and_unbatched_images():
     w = torch.randn(3, 2, 3, 3, 3)
-    assert anyconv.conv2d(torch.randn(0, 2, 6, 6), w, POLYNOMIAL).shape == (0, 3, 4, 4)
+    assert anyconv.conv2d(torch.randn(0, 2, 6, 6), w, POLYNOMIAL, backend="native").shape == (0, 3, 4, 4)
     x = torch.randn(2, 6, 6)
-    torch.testing.assert_close(anyconv.conv2d(x, w, POLYNOMIAL), anyconv.conv2d(x[None], w, POLYNOMIAL)[0])
+    y, z = (anyconv.conv2d(x, w, POLYNOMIAL, backend="native") for x in (x, x[None]))
+    torch.testing.assert_close(y, z[0])
 
 
 def test_a_second_derivative_is_refused():
     x, w = torch.randn(1, 2, 6, 6, requires_grad=True), torch.randn(3, 2, 3, 3, 3, requires_grad=True)
-    (g,) = torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL).sum(), x)
+    (g,) = torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL, backend="native").sum(), x)
     assert not g.requires_grad
     with pytest.raises(BackendError, match="differentiated only once"):
-        torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL).sum(), x, create_graph=True)
+        torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL, backend="native").sum(), x, create_graph=True)
     with pytest.raises(BackendError, match="differentiated only once"):
-        torch.autograd.grad(anyconv.conv2d(x, w[..., 0], COSINE).sum(), x, create_graph=True)
+        torch.autograd.grad(anyconv.conv2d(x, w[..., 0], COSINE, backend="native").sum(), x, create_graph=True)
 
 
 def test_nothing_of_the_size_of_all_images_is_kept():

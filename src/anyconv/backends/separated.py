@@ -7,6 +7,7 @@ again when its gradient is asked for; so the peak does not grow with the number 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch.nn import grad as conv_grad
 
 from ..errors import BackendError
-from ..expr import Expr, evaluate
+from ..expr import Expr, differentiate, evaluate, simplify
+from ..expr.evaluate import evaluate_all
 from ..geometry import Geometry, Ints
 from ..mathematics import Mathematics
 from ..plan import Problem
@@ -26,6 +28,7 @@ from .native import broadcast
 from .padding import pad
 from .torch_library import torch_library
 
+CHUNK = 2**23  # bytes of what is computed of a part of the batch at once, and not kept
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _INPUT = (conv_grad.conv1d_input, conv_grad.conv2d_input, conv_grad.conv3d_input)
 _WEIGHT = (conv_grad.conv1d_weight, conv_grad.conv2d_weight, conv_grad.conv3d_weight)
@@ -106,28 +109,47 @@ class _Call:
     names: tuple[str, ...]
     geometry: Geometry
 
-    def pads_after(self, expr: Expr) -> bool:
-        """Whether the image itself is padded, with zeros, and not what it is computed of."""
-        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and _vanishes(expr))
+    @property
+    def pads_after(self) -> bool:
+        """Whether images are padded, with zeros, and not what they are computed of."""
+        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and all(map(_vanishes, self.images)))
 
-    def left(self, expr: Expr) -> Geometry:
-        """The geometry of the convolution of the image."""
-        return self.geometry if self.pads_after(expr) else self.geometry.padded()
+    @property
+    def left(self) -> Geometry:
+        """The geometry of the convolutions of images."""
+        return self.geometry if self.pads_after else self.geometry.padded()
 
-    def image(self, expr: Expr, tensors: dict[str, Tensor], weight: Tensor) -> Tensor:
-        """The image ``(n, c, *size)``; its sum over channels that have one weight."""
-        if not self.pads_after(expr):
-            tensors = {name: pad(t, self.geometry)[0] for name, t in tensors.items()}
-        x = tensors[self.names[0]]
-        values = {name: _seen(self.known[name], tensors) for name in expr.names()}
-        value = torch.as_tensor(evaluate(expr, values, torch_library(x.dtype)), dtype=x.dtype, device=x.device)
-        value = value.expand(x.shape)
-        return value if weight.shape[1] * self.geometry.groups == x.shape[1] else value.sum(1, keepdim=True)
+    def padded(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What images are computed of."""
+        return tensors if self.pads_after else tuple(pad(t, self.geometry)[0] for t in tensors)
+
+    def chunks(self, x: Tensor) -> Iterator[slice]:
+        """Parts of the batch, so small that all their images are little beside the batch, or little at all."""
+        step = max(1, CHUNK // max(1, x[:1].numel() * x.itemsize * len(self.images)))
+        return (slice(n, n + step) for n in range(0, len(x), step))
+
+    def evaluate(self, exprs: tuple[Expr, ...], tensors: list[Tensor]) -> list[Tensor]:
+        """Exprs over images, each ``(n, c, *size)``."""
+        x, given = tensors[0], dict(zip(self.names, tensors, strict=True))
+        seen = {name for expr in exprs for name in expr.names()}
+        values = {name: _seen(v, given[v.source]) for name, v in self.known.items() if name in seen}
+        found = evaluate_all(exprs, values, torch_library(x.dtype))
+        return [torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(x.shape) for v in found]
+
+    def summed(self, image: Tensor, weight: Tensor) -> Tensor:
+        """The image; its sum over channels that have one weight."""
+        return image if weight.shape[1] * self.geometry.groups == image.shape[1] else image.sum(1, keepdim=True)
 
 
-def _seen(v: Variable, tensors: dict[str, Tensor]) -> Tensor:
-    tensor = tensors[v.source]
+def _seen(v: Variable, tensor: Tensor) -> Tensor:
     return tensor if v.part is None else tensor[:, v.part : v.part + 1]
+
+
+@functools.lru_cache(maxsize=256)
+def _slopes(images: tuple[Expr, ...], names: tuple[str, ...]) -> tuple[tuple[int, str, Expr], ...]:
+    """The derivatives that are not 0: of which image, in which variable."""
+    found = ((i, name, differentiate(image, name)) for i, image in enumerate(images) for name in image.names())
+    return tuple((i, name, d) for i, name, d in found if name in names and d.value != 0.0)
 
 
 class _Sum(torch.autograd.Function):
@@ -136,15 +158,20 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
         count = len(call.names)
-        given, weights = dict(zip(call.names, tensors, strict=False)), tensors[count:]
+        given, weights = call.padded(tensors[:count]), tensors[count:]
         ctx.call = call
         ctx.save_for_backward(*tensors)
-        total: Tensor | None = None
-        for expr, weight in zip(call.images, weights, strict=True):
-            part = _convolved(call.image(expr, given, weight), weight, call.left(expr))
-            total = part if total is None else total + part if len(total[0]) != len(part[0]) else total.add_(part)
-        assert total is not None
-        return total
+        parts = []
+        for here in call.chunks(given[0]):
+            images = call.evaluate(call.images, [t[here] for t in given])
+            total: Tensor | None = None
+            for image, weight in zip(images, weights, strict=True):
+                part = _convolved(call.summed(image, weight), weight, call.left)
+                same = total is not None and total.shape == part.shape
+                total = part if total is None else total.add_(part) if same else total + part
+            assert total is not None
+            parts.append(total)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -156,34 +183,53 @@ class _Sum(torch.autograd.Function):
             )
         tensors, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         _, *needed = ctx.needs_input_grad
-        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(tensors, needed, strict=False)]
-        g_weights: list[Tensor | None] = []
-        for expr, weight, needs in zip(call.images, weights, needed[count:], strict=True):
-            g = grad if len(weight) > 1 or grad.shape[1] == 1 else grad.sum(1, keepdim=True)
-            image = call.image(expr, dict(zip(call.names, tensors, strict=True)), weight)
-            g_weights.append(_weight_gradient(image, weight, g, call.left(expr)) if needs else None)
-            if any(t is not None for t in totals) and expr.names():
-                g_image = _image_gradient(image, weight, g, call.left(expr))
-                del image
-                _add_gradients(call, expr, weight, tensors, totals, grad=g_image)
-        return None, *totals, *g_weights
+        given = call.padded(tensors)
+        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(given, needed, strict=False)]
+        g_weights = [torch.zeros_like(w) if needs else None for w, needs in zip(weights, needed[count:], strict=True)]
+        for here in call.chunks(given[0]):
+            at = [None if t is None else t[here] for t in totals]
+            _add_gradients(call, [t[here] for t in given], weights, grad[here], (at, g_weights))
+        unpadded = (_unpadded(call, t, total) for t, total in zip(tensors, totals, strict=True))
+        return None, *unpadded, *g_weights
+
+
+Totals = list[Tensor | None]
 
 
 def _add_gradients(
-    call: _Call, expr: Expr, weight: Tensor, tensors: tuple[Tensor, ...], totals: list[Tensor | None], *, grad: Tensor
+    call: _Call, given: list[Tensor], weights: tuple[Tensor, ...], grad: Tensor, totals: tuple[Totals, Totals]
 ) -> None:
-    """Add the gradient of an image to those of its tensors, one image of the batch at a time."""
-    for n in range(len(grad)):
-        here = slice(n, n + 1)
-        leaves = [t[here].detach().requires_grad_(total is not None) for t, total in zip(tensors, totals, strict=True)]
-        with torch.enable_grad():
-            value = call.image(expr, dict(zip(call.names, leaves, strict=True)), weight)
-        wanted = [(leaf, total) for leaf, total in zip(leaves, totals, strict=True) if total is not None]
-        if value.requires_grad:
-            found = torch.autograd.grad(value, [leaf for leaf, _ in wanted], grad[here], allow_unused=True)
-            for (_, total), d in zip(wanted, found, strict=True):
-                if d is not None:
-                    total[here] += d
+    """Add a chunk's gradients to those of its tensors and of the weights."""
+    of_tensors, of_weights = dict(zip(call.names, totals[0], strict=True)), totals[1]
+    wanted = tuple(name for name, v in call.known.items() if of_tensors[v.source] is not None)
+    slopes = _slopes(call.images, wanted)
+    images = tuple(map(simplify, call.images))  # in the form in which the slopes share their parts
+    values = call.evaluate((*images, *(d for _, _, d in slopes)), given)
+    g_images: dict[int, Tensor] = {}
+    for i, (image, weight, total) in enumerate(zip(values, weights, of_weights, strict=False)):
+        g = grad if len(weight) > 1 or grad.shape[1] == 1 else grad.sum(1, keepdim=True)
+        image = call.summed(image, weight)
+        if total is not None:
+            total += _weight_gradient(image, weight, g, call.left)
+        if any(i == j for j, _, _ in slopes):
+            g_images[i] = _image_gradient(image, weight, g, call.left)
+    for (i, name, _), slope in zip(slopes, values[len(images) :], strict=True):
+        v = call.known[name]
+        total = of_tensors[v.source]
+        assert total is not None
+        to = _seen(v, total)
+        d = g_images[i] * slope
+        to += d if d.shape == to.shape else d.sum(1, keepdim=True)
+
+
+def _unpadded(call: _Call, tensor: Tensor, total: Tensor | None) -> Tensor | None:
+    """The gradient of a tensor, of that of what it was padded to."""
+    if total is None or call.pads_after:
+        return total
+    leaf = tensor.detach().requires_grad_()
+    with torch.enable_grad():
+        padded, _ = pad(leaf, call.geometry)
+    return torch.autograd.grad(padded, leaf, total)[0]
 
 
 def _convolved(image: Tensor, weight: Tensor, g: Geometry) -> Tensor:
@@ -223,16 +269,21 @@ def _vanishes(expr: Expr) -> bool:
     return bool(value == 0)
 
 
+def _chunks(images: Tensor) -> Iterator[slice]:
+    step = max(1, CHUNK // max(1, images[:1].numel() * images.itemsize))
+    return (slice(n, n + step) for n in range(0, len(images), step))
+
+
 class _Finish(torch.autograd.Function):
-    """The epilogue, one image of the batch at a time, so that what it needs in between is small beside the outputs."""
+    """The epilogue, a few images of the batch at a time."""
 
     @staticmethod
     def forward(ctx: Any, m: Mathematics, shape: Ints, *tensors: Tensor) -> Tensor:
         ctx.m = m
         ctx.save_for_backward(*tensors)
         y = tensors[0].new_empty(shape)
-        for n in range(len(y)):
-            y[n : n + 1] = _finished(m, [_of_image(t, n) for t in tensors])
+        for here in _chunks(y):
+            y[here] = _finished(m, [_of_images(t, here) for t in tensors])
         return y
 
     @staticmethod
@@ -240,23 +291,24 @@ class _Finish(torch.autograd.Function):
         _, _, *needed = ctx.needs_input_grad
         tensors = ctx.saved_tensors
         totals = [torch.zeros_like(t) if needs else None for t, needs in zip(tensors, needed, strict=True)]
-        for n in range(len(grad)):
-            leaves = [_of_image(t, n).detach().requires_grad_(needs) for t, needs in zip(tensors, needed, strict=True)]
+        for here in _chunks(grad):
+            leaves = [
+                _of_images(t, here).detach().requires_grad_(needs) for t, needs in zip(tensors, needed, strict=True)
+            ]
             with torch.enable_grad():
                 y = _finished(ctx.m, leaves)
             wanted = [(leaf, total) for leaf, total in zip(leaves, totals, strict=True) if total is not None]
             if isinstance(y, Tensor) and y.requires_grad:
-                g = grad[n : n + 1]
-                g = g if y.shape == g.shape else g.sum_to_size(y.shape)
+                g = grad[here].sum_to_size(y.shape)
                 found = torch.autograd.grad(y, [leaf for leaf, _ in wanted], g, allow_unused=True)
                 for (_, total), d in zip(wanted, found, strict=True):
                     if d is not None:
-                        _of_image(total, n).add_(d)
+                        _of_images(total, here).add_(d)
         return None, None, *totals
 
 
-def _of_image(tensor: Tensor, n: int) -> Tensor:
-    return tensor[n : n + 1] if len(tensor) > 1 else tensor
+def _of_images(tensor: Tensor, here: slice) -> Tensor:
+    return tensor[here] if len(tensor) > 1 else tensor
 
 
 def _finished(m: Mathematics, values: list[Tensor]) -> Any:

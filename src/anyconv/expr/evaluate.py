@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -24,10 +25,8 @@ def evaluate_all(
     exprs: tuple[Expr, ...], values: Mapping[str, Any], library: Mapping[str, Callable[..., Any]]
 ) -> tuple[Any, ...]:
     """Several expressions at once; what they share is computed once, and let go when it was last used."""
-    order = list(dict.fromkeys(node for expr in exprs for node in expr.nodes()))
-    last_use = {arg: i for i, node in enumerate(order) for arg in node.args}
     memo: dict[Expr, Any] = {}
-    for i, node in enumerate(order):
+    for node, done in _program(exprs):
         if node.op == "var":
             memo[node] = values[str(node.value)]
         elif node.op == "const":
@@ -36,10 +35,20 @@ def evaluate_all(
             if node.op not in library:
                 raise ExprError(f"this library has no `{node.op}`; it has {', '.join(sorted(library))}")
             memo[node] = library[node.op](*(memo[arg] for arg in node.args))
-        for arg in set(node.args):
-            if last_use[arg] == i and arg not in exprs:
-                del memo[arg]
+        for arg in done:
+            del memo[arg]
     return tuple(memo[expr] for expr in exprs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _program(exprs: tuple[Expr, ...]) -> tuple[tuple[Expr, tuple[Expr, ...]], ...]:
+    """The nodes in their order, each with those that nobody needs after it."""
+    order = list(dict.fromkeys(node for expr in exprs for node in expr.nodes()))
+    last_use = {arg: i for i, node in enumerate(order) for arg in node.args}
+    return tuple(
+        (node, tuple(arg for arg in dict.fromkeys(node.args) if last_use[arg] == i and arg not in exprs))
+        for i, node in enumerate(order)
+    )
 
 
 def _divide(a: float, b: float) -> float:

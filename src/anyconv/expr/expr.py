@@ -10,6 +10,7 @@ dictionary keyed by Expr is a memo table. The text is closed: :func:`anyconv.exp
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import weakref
@@ -58,7 +59,7 @@ class Expr:
 
     def names(self) -> tuple[str, ...]:
         """Names of the variables, in the order in which they are first met."""
-        return tuple(str(node.value) for node in self.nodes() if node.op == "var")
+        return _names(self)
 
     def __str__(self) -> str:
         *bindings, (_, result) = statements(self)
@@ -66,6 +67,11 @@ class Expr:
 
     def __repr__(self) -> str:
         return f"Expr({str(self)!r})"
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(expr: Expr) -> tuple[str, ...]:
+    return tuple(str(node.value) for node in expr.nodes() if node.op == "var")
 
 
 _interned: weakref.WeakValueDictionary[object, Expr] = weakref.WeakValueDictionary()

@@ -12,7 +12,7 @@ from ..errors import BackendError, DtypeError
 from ..expr import Expr
 from .affine import Line, affine
 from .problem import Problem
-from .separate import Terms, separated
+from .separate import Terms, is_worth, separated
 
 BACKENDS = ("auto", "native", "cpp", "reference")
 UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds for so many, and minutes for more
@@ -41,7 +41,8 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
     line, reason = _native(problem)
     if line is not None and backend in ("auto", "native"):
         return Plan("native", reason, line)
-    if backend in ("auto", "native") and (terms := separated(problem)):
+    terms = separated(problem) if backend in ("auto", "native") else None
+    if terms is not None and (backend == "native" or is_worth(terms, problem.device)):
         count = sum(map(len, terms))
         several = f"{count} ordinary convolutions" if count > 1 else "an ordinary convolution"
         return Plan("native", f"{several}, of images alone and weights alone", None, terms)

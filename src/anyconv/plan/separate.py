@@ -18,9 +18,11 @@ from ..expr.expr import apply, const
 from ..expr.verify import kind
 from ..mathematics import Mathematics
 from .problem import Problem
+from .schedule import cost
 
 ONE = const(1.0)
 MOST = 16  # products of one value
+WORTH = 3  # instructions of an image, for each convolution that it saves a kernel of ours to compute it in
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ Terms = tuple[tuple[Term, ...], ...]  # of each value that the map returns
 
 
 def separated(problem: Problem) -> Terms | None:
-    """The terms of a problem, where it has some: a kernel of ours would take two instructions and more for each.
+    """The terms of a problem, where it has some and convolutions can sum them.
 
     Half precisions are computed in float32 by kernels, and would be rounded between two convolutions. Depthwise layers
     have little for an image to be computed for once, and for torch to be quick at.
@@ -48,6 +50,17 @@ def separated(problem: Problem) -> Terms | None:
         if "mean" in m.reduction.name or any(p >= span for p, span in zip(g.before + g.after, 2 * spans, strict=True)):
             return None  # it would have to count the taps of each site, or to leave out fields that are empty
     return terms_of(m)
+
+
+def is_worth(terms: Terms, device: str) -> bool:
+    """Whether convolutions are quicker than what else there is.
+
+    On the CPU that is where the images cost something: one of our kernels computes them anew for each filter, but has
+    an epilogue for nothing. Elsewhere there is no kernel, and they always are.
+    """
+    convolutions = sum(bool(t.image.names()) for value in terms for t in value)
+    nodes = dict.fromkeys(node for value in terms for t in value for node in t.image.nodes() if node.args)
+    return device != "cpu" or sum(map(cost, nodes)) >= WORTH * convolutions
 
 
 @functools.lru_cache(maxsize=256)
