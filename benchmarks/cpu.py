@@ -22,7 +22,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -32,6 +31,7 @@ from anyconv.backends.cpp.limit import limit
 
 from .cases import FORMULAS, LAYERS, Layer, tensors
 from .measure import in_own_process, machine, peak_of
+from .picture import draw, ratio
 from .ways import WAYS, Way, tap_loop
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
@@ -161,12 +161,6 @@ def run_cell(formula: str, layer: str, ways: list[str]) -> dict[str, Any]:
     return in_own_process("benchmarks.cpu", "--cell", json.dumps([formula, layer, ways]), timeout=CELL_TIMEOUT)
 
 
-def ratio(found: dict[str, Any], other: str, pass_: str) -> float | None:
-    """How many times as long the other way takes; None where one of them was not timed."""
-    ours, theirs = found.get("anyconv", {}).get(pass_), found.get(other, {}).get(pass_)
-    return theirs / ours if ours and theirs else None
-
-
 def mean(ratios: list[float | None]) -> float | None:
     """The geometric mean of those that are."""
     there = [r for r in ratios if r is not None]
@@ -196,27 +190,6 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
         m = mean(found["limit", pass_])
         lines.append(row + (f"{m:>14.0%}" if m else ""))
     return "\n".join(lines)
-
-
-def draw(cells: dict[str, dict[str, Any]], title: str, path: Path) -> None:
-    """A point for each cell and way: how many times as long as ours it takes; left of the line we lose."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 1.5 + 0.19 * len(cells)), sharey=True, layout="constrained")
-    others = [way for way in WAYS if way != "anyconv"]
-    for axis, pass_ in zip(axes, ("forward", "step"), strict=True):
-        for way in others:
-            points = [(r, i) for i, values in enumerate(cells.values()) if (r := ratio(values, way, pass_))]
-            if points:
-                axis.plot(*zip(*points, strict=True), linestyle="", marker="o", markersize=4, label=way)
-        axis.axvline(1, color="black", linewidth=0.8)
-        axis.set(
-            xscale="log", xlabel="times as long as anyconv", title="forward" if pass_ == "forward" else "training step"
-        )
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(cells)), list(cells), fontsize=7)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 def _why(values: dict[str, Any], way: str) -> str:
@@ -267,7 +240,7 @@ def main() -> None:
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}\n\n{details(kept['cells'])}")
-    draw(kept["cells"], kept["machine"], RESULTS.with_suffix(".png"))
+    draw(kept["cells"], WAYS, kept["machine"], RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,8 +28,9 @@ from anyconv import Formula, sort_network
 from anyconv.functional import convolve
 from anyconv.geometry import Geometry
 
-from .cpu import in_turns, mean, ratio, step
+from .cpu import in_turns, mean, step
 from .measure import in_own_process, machine, peak_of
+from .picture import draw, ratio
 
 RESULTS = Path(__file__).parent / "results" / "language.json"
 TIMEOUT = 900
@@ -345,24 +345,6 @@ def _why(found: dict[str, Any], way: str) -> str:
     return next((kind for kind in ("wrong", "failed") if kind in found.get(way, {})), "")
 
 
-def draw(cells: dict[str, dict[str, Any]], title: str, path: Path) -> None:
-    """A point for each entry and way: how many times as long as ours it takes; left of the line we lose."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 1.5 + 0.22 * len(cells)), sharey=True, layout="constrained")
-    for axis, pass_ in zip(axes, ("forward", "step"), strict=True):
-        for way in (way for way in WAYS if way != "anyconv"):
-            points = [(r, i) for i, found in enumerate(cells.values()) if (r := ratio(found, way, pass_))]
-            if points:
-                axis.plot(*zip(*points, strict=True), linestyle="", marker="o", markersize=4, label=way)
-        axis.axvline(1, color="black", linewidth=0.8)
-        axis.set(xscale="log", xlabel="times as long as anyconv", title="training step" if pass_ == "step" else pass_)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(cells)), list(cells), fontsize=8)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Measure what is asked for and not yet known; print, keep and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -382,7 +364,7 @@ def main() -> None:
             kept["machine"] = f"{machine()}, {date.today()}"
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}")
-    draw(kept["cells"], kept["machine"], RESULTS.with_suffix(".png"))
+    draw(kept["cells"], WAYS, kept["machine"], RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

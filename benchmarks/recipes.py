@@ -18,15 +18,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from anyconv import Pool2d, recipes
 
-from .cpu import in_turns, ratio, step
+from .cpu import in_turns, step
 from .measure import in_own_process, machine, peak_of
+from .picture import draw, ratio
 from .usual import USUAL, K
 
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
@@ -144,10 +144,12 @@ def disagreement(case: Case, way: Way) -> float:
         ValueError: the numbers to compare with are not finite, and prove nothing.
     """
     worst: list[tuple[float, float]] = []
-    for draw in (replace(case, seed=case.seed + i) for i in range(4)):
-        gold, plain = (values_and_gradients(USUAL[case.name], *draw.tensors(d)) for d in (torch.float64, torch.float32))
+    for other in (replace(case, seed=case.seed + i) for i in range(4)):
+        gold, plain = (
+            values_and_gradients(USUAL[case.name], *other.tensors(d)) for d in (torch.float64, torch.float32)
+        )
         errors = []
-        for got, single, want in zip(values_and_gradients(way, *draw.tensors()), plain, gold, strict=True):
+        for got, single, want in zip(values_and_gradients(way, *other.tensors()), plain, gold, strict=True):
             if not want.isfinite().all():
                 raise ValueError(f"nothing to compare: {case.name} has no finite numbers here")
             allowed = 8 * (single.double() - want).abs().max() + 64 * torch.finfo(torch.float32).eps * want.abs().max()
@@ -216,24 +218,6 @@ def _cell(found: dict[str, Any], other: str, pass_: str) -> str:
     return f"{value:.2f}" if value else next((why for why in ("wrong", "failed") if why in found.get(other, {})), "")
 
 
-def draw(cells: dict[str, dict[str, Any]], title: str, path: Path) -> None:
-    """A point for each recipe and way: how many times as long as ours it takes; left of the line we lose."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 1.5 + 0.2 * len(cells)), sharey=True, layout="constrained")
-    for axis, pass_ in zip(axes, ("forward", "step"), strict=True):
-        for way in (way for way in (*WAYS, YARDSTICK) if way != "anyconv"):
-            points = [(r, i) for i, found in enumerate(cells.values()) if (r := ratio(found, way, pass_))]
-            if points:
-                axis.plot(*zip(*points, strict=True), linestyle="", marker="o", markersize=4, label=way)
-        axis.axvline(1, color="black", linewidth=0.8)
-        axis.set(xscale="log", xlabel="times as long as anyconv", title="training step" if pass_ == "step" else pass_)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(cells)), list(cells), fontsize=8)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Measure what is asked for and not yet known; print, keep and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -253,7 +237,7 @@ def main() -> None:
             kept["machine"] = f"{machine()}, {date.today()}"
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}")
-    draw(kept["cells"], kept["machine"], RESULTS.with_suffix(".png"))
+    draw(kept["cells"], (*WAYS, YARDSTICK), kept["machine"], RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import strategies
 import torch
 import torch.nn.functional as F
 from checks import assert_as_good_as, assert_near
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anyconv
@@ -233,6 +233,7 @@ def test_every_operation_in_a_convolution(row, reduce, backend):
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
+@settings(max_examples=settings.default.max_examples // 2)  # each is built
 @given(strategies.functions(), strategies.geometries(), st.sampled_from(sorted(BUILTIN)))
 def test_any_function_on_any_geometry(backend, function, drawn, reduce):
     arguments, size = drawn

@@ -33,7 +33,7 @@ def assert_memory_is_bounded(way, few, many):
 @linux
 @pytest.mark.parametrize("way", ["anyconv, reference", "anyconv, cpp"])
 def test_memory_does_not_grow_with_the_filters(way):
-    assert_memory_is_bounded(way, 16, 256)
+    assert_memory_is_bounded(way, 16, 128)
 
 
 @linux

@@ -4,7 +4,8 @@ import matplotlib as mpl
 import pytest
 import torch
 
-from examples import demo, digits, photographs
+from anyconv import recipes
+from examples import convert, demo, digits, gallery, photographs
 from examples.formulas import FILTERS, LEARNED
 
 mpl.use("Agg")
@@ -42,6 +43,20 @@ def test_each_filter_makes_a_picture(title):
     assert picture.shape == photograph.shape
     assert picture.isfinite().all()
     assert picture.std() > 0.05
+
+
+def test_the_gallery_is_drawn(tmp_path):
+    gallery.draw(["adder", "opening"], tmp_path / "recipes.png")
+    assert (tmp_path / "recipes.png").stat().st_size > 3000
+
+
+def test_twins_are_trained_and_drawn(tmp_path):
+    conversion, runs = convert.twins(recipes.cosine, epochs=1)
+    assert len(conversion.changed) == 7
+    assert list(conversion.left) == ["0.0"]
+    assert all(run.losses[-1] < 0.9 * run.losses[0] for run in runs.values())
+    convert.draw(runs, tmp_path / "convert.png")
+    assert (tmp_path / "convert.png").stat().st_size > 10_000
 
 
 def test_photographs_are_drawn(tmp_path, monkeypatch):

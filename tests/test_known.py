@@ -189,13 +189,14 @@ def test_limits(backend):
     largest = F.max_pool2d(x, 3, 1)
     errors = {}
     for t in (10.0, 100.0, 1000.0):
+        hyper = anyconv.shared(init=t, frozen=True)
         pools = {
-            "softmax": Formula(lambda x, t=t: (t * x, x), "softmax"),
+            "softmax": Formula(lambda x, t: (t * x, x), "softmax", operands={"t": hyper}),
             "norm": Formula(lambda x: x, norm(t)),
-            "logsumexp": Formula(lambda x, t=t: t * x, "logsumexp", epilogue=lambda y, t=t: y / t),
+            "logsumexp": Formula(lambda x, t: t * x, "logsumexp", epilogue=lambda y, t: y / t, operands={"t": hyper}),
         }
         for name, formula in pools.items():
-            y = anyconv.Pool2d(3, formula, stride=1, backend=backend)(x)
+            y = anyconv.Pool2d(3, formula, stride=1, backend=backend, dtype=x.dtype)(x)
             errors.setdefault(name, []).append((y - largest).abs().max().item())
     for name, found in errors.items():
         assert found[0] > found[1] > found[2], name
