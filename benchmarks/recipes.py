@@ -2,7 +2,8 @@
 
 An entry is a recipe on one layer: ours, and unfolded fields or the authors' convolutions (``benchmarks.usual``), eager
 and compiled; and ``nn.Conv2d`` of the same shapes as a yardstick. Each is a process of its own; what is wrong against
-float64 is not timed. ``--recipe NAME`` chooses; all of it takes three quarters of an hour. What is measured is kept.
+float64 is not timed. ``--recipe NAME`` chooses; all of it takes half an hour. What is measured is kept.
+Memory is measured on images of 130 x 130 pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from anyconv import Pool2d, recipes
 from .cpu import in_turns, step
 from .measure import in_own_process, machine, peak_of
 from .picture import draw, ratio
-from .usual import USUAL, K
+from .usual import BY_CONVOLUTION, USUAL, K
 
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
 TIMEOUT = 900
@@ -189,10 +190,23 @@ def measure(name: str) -> dict[str, Any]:
     return found
 
 
+def measure_memory(name: str) -> dict[str, Any]:
+    """The peak of the second step of ours and of ``nn.Conv2d``, on images that are large beside what is constant."""
+    case = Case(name, size=130)
+    x, params = case.tensors()
+    given = (x, tuple(v for v in params.values() if v.requires_grad))
+    found = {}
+    ways: dict[str, Callable[..., Tensor]] = {"anyconv": closed(ours(case), params), YARDSTICK: Ordinary(case)}
+    for way_name, way in ways.items():
+        step(way, *given)
+        found[way_name] = peak_of(functools.partial(step, way, *given))
+    return {"memory": found}
+
+
 def memory(found: dict[str, Any]) -> float | None:
     """The peak of our step over that of ``nn.Conv2d``'s."""
-    mine, theirs = found.get("anyconv", {}).get("peak"), found.get(YARDSTICK, {}).get("peak")
-    return mine / theirs if mine and theirs else None
+    peaks = found.get("memory")
+    return peaks["anyconv"] / peaks[YARDSTICK] if peaks else None
 
 
 def table(cells: dict[str, dict[str, Any]]) -> str:
@@ -203,13 +217,15 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
         for pass_ in ("forward", "step"):
             row = f"{name:<24}{pass_:<9}" + "".join(f"{_cell(found, o, pass_):>18}" for o in others)
             lines.append(row + (f"{m:>9.2f}" if pass_ == "step" and (m := memory(found)) else ""))
-    for pass_ in ("forward", "step"):
-        row = f"{'median':<24}{pass_:<9}"
-        for other in others:
-            known = [r for found in cells.values() if (r := ratio(found, other, pass_))]
-            row += f"{statistics.median(known):>18.2f}" if known else f"{'':>18}"
-        peaks = [m for found in cells.values() if (m := memory(found))]
-        lines.append(row + (f"{statistics.median(peaks):>9.2f}" if pass_ == "step" and peaks else ""))
+    unfolded = {name: found for name, found in cells.items() if name not in BY_CONVOLUTION}
+    for title, some in (("median", cells), ("median, unfolded", unfolded)):
+        for pass_ in ("forward", "step"):
+            row = f"{title:<24}{pass_:<9}"
+            for other in others:
+                known = [r for found in some.values() if (r := ratio(found, other, pass_))]
+                row += f"{statistics.median(known):>18.2f}" if known else f"{'':>18}"
+            peaks = [m for found in some.values() if (m := memory(found))]
+            lines.append(row + (f"{statistics.median(peaks):>9.2f}" if pass_ == "step" and peaks else ""))
     return "\n".join(lines)
 
 
@@ -223,19 +239,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", action="append", choices=recipes.SHELF, metavar="NAME", help="may be repeated")
     parser.add_argument("--again", action="store_true", help="measure known recipes again")
-    parser.add_argument("--here", help=argparse.SUPPRESS)
+    for hidden in ("--here", "--memory-here"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.here:
-        print(json.dumps(measure(options.here)))
+    if options.here or options.memory_here:
+        print(json.dumps(measure(options.here) if options.here else measure_memory(options.memory_here)))
         return
     kept: dict[str, Any] = {"machine": f"{machine()}, {date.today()}", "cells": {}}
     if RESULTS.exists():
         kept = json.loads(RESULTS.read_text())
     for name in tqdm(options.recipe or recipes.SHELF, unit="recipe"):
-        if options.again or name not in kept["cells"]:
-            kept["cells"][name] = in_own_process("benchmarks.recipes", "--here", name, timeout=TIMEOUT)
-            kept["machine"] = f"{machine()}, {date.today()}"
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        cell = {} if options.again else kept["cells"].get(name, {})
+        for part, flag in (("anyconv", "--here"), ("memory", "--memory-here")):
+            if part not in cell:
+                cell |= in_own_process("benchmarks.recipes", flag, name, timeout=TIMEOUT)
+                kept["cells"][name], kept["machine"] = cell, f"{machine()}, {date.today()}"
+                RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"times over ours, {kept['machine']}\n{table(kept['cells'])}")
     draw(kept["cells"], (*WAYS, YARDSTICK), kept["machine"], RESULTS.with_suffix(".png"))
 

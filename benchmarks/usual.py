@@ -367,3 +367,9 @@ USUAL: dict[str, Callable[[Tensor, Operands], Tensor]] = {
     "tropical_distance": _tropical,
     "xnor": _xnor,
 }
+
+BY_CONVOLUTION = {  # those that their authors found ordinary convolutions for; all others unfold
+    "central_difference", "cosine", "energy", "kan_chebyshev", "kan_rbf", "kan_spline", "kervolution",
+    "multiplication_free", "normalized", "partial", "product_unit", "quadratic", "self_onn", "sharpened_cosine",
+    "shift", "xnor",
+}  # fmt: skip

@@ -23,7 +23,7 @@ from anyconv.recipes.shelf.kan_wavelet import WAVELETS
 from anyconv.recipes.shelf.locally_connected import LocallyConnected
 from anyconv.recipes.shelf.operational import NODAL
 from benchmarks.recipes import Case, disagreement, ours, values_and_gradients
-from benchmarks.usual import USUAL
+from benchmarks.usual import BY_CONVOLUTION, USUAL
 from examples import digits
 
 every = pytest.mark.parametrize("name", recipes.SHELF)
@@ -407,6 +407,15 @@ def test_it_draws_itself(name, tmp_path):
     lines = [line for axis in figure.axes for line in axis.get_lines()]
     assert len(lines) >= 2
     assert all(np.isfinite(line.get_ydata()).all() for line in lines)
+
+
+def test_which_twins_are_convolutions(monkeypatch):
+    called = []
+    conv2d = F.conv2d
+    for name, way in USUAL.items():
+        monkeypatch.setattr(F, "conv2d", lambda *a, name=name, **k: called.append(name) or conv2d(*a, **k))
+        way(*small(name).tensors())
+    assert set(called) == BY_CONVOLUTION
 
 
 def test_every_recipe_has_an_independent_twin():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def _sum(terms: tuple[Term, ...], sources: dict[str, Tensor], problem: Problem) 
         return total
     known = {v.name: v for v in problem.formula.mathematics.variables if v.is_image}
     names = dict.fromkeys([problem.formula.pixel, *(known[n].source for image in images for n in image.names())])
-    call = _Call(tuple(images), known, tuple(names), g)
+    call = _Call(tuple(images), all(map(_vanishes, images)), known, tuple(names), g)
     summed: Tensor = _Sum.apply(call, *(sources[name] for name in names), *weights)  # type: ignore[no-untyped-call]
     return summed if len(images) == len(terms) else summed + total
 
@@ -100,11 +100,13 @@ class _Call:
 
     Args:
         images: Exprs over pixels and guides.
+        vanish: whether all are 0 where those are.
         known: their variables.
         names: of the tensors given, the pixel's first.
     """
 
     images: tuple[Expr, ...]
+    vanish: bool
     known: dict[str, Variable]
     names: tuple[str, ...]
     geometry: Geometry
@@ -112,7 +114,7 @@ class _Call:
     @property
     def pads_after(self) -> bool:
         """Whether images are padded, with zeros, and not what they are computed of."""
-        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and all(map(_vanishes, self.images)))
+        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and self.vanish)
 
     @property
     def left(self) -> Geometry:
@@ -123,10 +125,13 @@ class _Call:
         """What images are computed of."""
         return tensors if self.pads_after else tuple(pad(t, self.geometry)[0] for t in tensors)
 
-    def chunks(self, x: Tensor) -> Iterator[slice]:
-        """Parts of the batch, so small that all their images are little beside the batch, or little at all."""
-        step = max(1, CHUNK // max(1, x[:1].numel() * x.itemsize * len(self.images)))
-        return (slice(n, n + step) for n in range(0, len(x), step))
+    def chunks(self, x: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Parts of the batch and of the images, so small that what is computed of both at once is little."""
+        one = max(1, x[:1].numel() * x.itemsize)
+        step = max(1, CHUNK // (one * len(self.images)))
+        some = max(1, min(len(self.images), CHUNK // one))  # what images have in common is computed once for so many
+        for n in range(0, len(x), step):
+            yield from ((slice(n, n + step), slice(i, i + some)) for i in range(0, len(self.images), some))
 
     def evaluate(self, exprs: tuple[Expr, ...], tensors: list[Tensor]) -> list[Tensor]:
         """Exprs over images, each ``(n, c, *size)``."""
@@ -161,17 +166,14 @@ class _Sum(torch.autograd.Function):
         given, weights = call.padded(tensors[:count]), tensors[count:]
         ctx.call = call
         ctx.save_for_backward(*tensors)
-        parts = []
-        for here in call.chunks(given[0]):
-            images = call.evaluate(call.images, [t[here] for t in given])
-            total: Tensor | None = None
-            for image, weight in zip(images, weights, strict=True):
-                part = _convolved(call.summed(image, weight), weight, call.left)
-                same = total is not None and total.shape == part.shape
-                total = part if total is None else total.add_(part) if same else total + part
-            assert total is not None
-            parts.append(total)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        filters = max(len(weight) for weight in weights)
+        sites = call.geometry.sites(tuple(tensors[0].shape[2:]))
+        y = given[0].new_zeros(len(given[0]), filters, *sites)
+        for here, some in call.chunks(given[0]):
+            images = call.evaluate(call.images[some], [t[here] for t in given])
+            for image, weight in zip(images, weights[some], strict=True):
+                y[here] += _convolved(call.summed(image, weight), weight, call.left)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -186,9 +188,10 @@ class _Sum(torch.autograd.Function):
         given = call.padded(tensors)
         totals = [torch.zeros_like(t) if needs else None for t, needs in zip(given, needed, strict=False)]
         g_weights = [torch.zeros_like(w) if needs else None for w, needs in zip(weights, needed[count:], strict=True)]
-        for here in call.chunks(given[0]):
+        for here, some in call.chunks(given[0]):
             at = [None if t is None else t[here] for t in totals]
-            _add_gradients(call, [t[here] for t in given], weights, grad[here], (at, g_weights))
+            part = replace(call, images=call.images[some])
+            _add_gradients(part, [t[here] for t in given], weights[some], grad[here], (at, g_weights[some]))
         unpadded = (_unpadded(call, t, total) for t, total in zip(tensors, totals, strict=True))
         return None, *unpadded, *g_weights
 
