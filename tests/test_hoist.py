@@ -41,10 +41,23 @@ def test_images_without_filters_and_channels_are_worth_it_others_not():
         assert parts(lambda x, m, w: x * w * torch.exp(m), m=guide)[0] == {}  # as many as there are pixels and channels
 
 
-def test_what_is_cheap_or_given_a_slope_stays():
+def test_what_is_cheap_stays():
     assert parts(lambda x, w, v: x * (w + v) * v)[0] == {}
-    formula = Formula(lambda x, w: x * torch.exp(w), gradient={"w": lambda x, w: x})
-    assert hoist(formula.mathematics).parts == ()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_a_given_gradient_does_not_come_through_a_part(backend):
+    formula = Formula(lambda x, w, v: x * torch.exp(w + v), gradient={"w": lambda x, w, v: x * torch.exp(v)})
+    found = hoist(formula.mathematics)
+    assert [str(part.expr) for part in found.parts] == ["exp(w + v)", "exp(v)"]
+    assert [v.frozen for v in found.mathematics.variables] == [False, False, False, False]
+    x, w, v = (
+        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((1, 2, 5, 5), (3, 2, 3, 3), (3, 2, 3, 3))
+    )
+    gw, gv = torch.autograd.grad(anyconv.conv2d(x, (w, v), formula, backend=backend).sum(), (w, v))
+    fields = x.detach().unfold(2, 3, 1).unfold(3, 3, 1).sum((0, 2, 3))
+    torch.testing.assert_close(gw, fields * v.detach().exp())
+    torch.testing.assert_close(gv, fields * (w + v).detach().exp())
 
 
 def test_a_frozen_part_has_no_gradient():

@@ -131,7 +131,7 @@ COMPILER_HALF = """
     library = {**PLAIN, "exp": lambda a: math.exp(a) if a < 709 else math.inf, "isnan": math.isnan,
                "log": lambda a: math.log(a) if a > 0 else -math.inf, "copysign": math.copysign, "trunc": math.trunc,
                "mantissa": lambda a: math.frexp(a)[0], "exponent": lambda a: math.frexp(a)[1],
-               "ldexp": lambda a, n: math.ldexp(a, int(n))}
+               "ldexp": lambda a, n: math.ldexp(a, int(n)), "sqrt": lambda a: math.sqrt(a) if a >= 0 else math.nan}
     for reduction in BUILTIN.values():
         check_laws(reduction, library, [[1.0, 2.0, 2.0, -0.5], [0.0, 3.0], [0.0, -0.0, 1.0]])
     formula = Formula(lambda x, w: (x - w).exp() * 2, reduce="max")

@@ -372,7 +372,7 @@ def test_other_options():
     assert recipes.self_onn(q=5).Conv2d(2, 3, 3).w.shape == (3, 2, 3, 3, 5)
     assert recipes.pixel_adaptive(features=4).formula.parameters["f"].size == 4
     assert recipes.log_sum_exp(mu=-1.0).Conv2d(1, 2, 3).mu.tolist() == [-1.0, -1.0]
-    assert recipes.rbf(width=0.5).Conv2d(1, 1, 3).s.unique().tolist() == [2.0]
+    assert recipes.rbf(width=0.5).Conv2d(1, 1, 3).s.unique().tolist() == [pytest.approx(2 / 3)]
     with pytest.raises(
         FormulaError, match=r"the recipe `kervolution` has no option `power`\s+Its options are degree=3"
     ):

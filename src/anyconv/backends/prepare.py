@@ -44,6 +44,7 @@ def _value(part: Part, problem: Problem, sources: dict[str, Tensor]) -> Tensor:
     def compute(*given: Tensor) -> Tensor:
         named = dict(zip(tensors, given, strict=True))
         values = {v.name: _spread(v, named[v.source], problem, size) for v in seen}
+        values = {name: value.detach() if name in part.held else value for name, value in values.items()}
         result = evaluate(part.expr, values, torch_library(given[0].dtype))
         return _as_operand(result, part.variable, problem, size)
 

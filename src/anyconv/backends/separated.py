@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import grad as conv_grad
 
 from ..errors import BackendError
 from ..expr import Expr, differentiate, evaluate, simplify
@@ -24,14 +22,12 @@ from ..mathematics import Mathematics
 from ..plan import Problem
 from ..plan.separate import Term, Terms
 from ..variables import Variable
+from .convolutions import convolved, image_gradient, weight_gradient
 from .native import broadcast
 from .padding import pad
 from .torch_library import torch_library
 
 CHUNK = 2**23  # bytes of what is computed of a part of the batch at once, and not kept
-_CONV = (F.conv1d, F.conv2d, F.conv3d)
-_INPUT = (conv_grad.conv1d_input, conv_grad.conv2d_input, conv_grad.conv3d_input)
-_WEIGHT = (conv_grad.conv1d_weight, conv_grad.conv2d_weight, conv_grad.conv3d_weight)
 
 
 def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem, terms: Terms) -> Tensor:
@@ -172,7 +168,7 @@ class _Sum(torch.autograd.Function):
         for here, some in call.chunks(given[0]):
             images = call.evaluate(call.images[some], [t[here] for t in given])
             for image, weight in zip(images, weights[some], strict=True):
-                y[here] += _convolved(call.summed(image, weight), weight, call.left)
+                y[here] += convolved(call.summed(image, weight), weight, call.left)
         return y
 
     @staticmethod
@@ -213,9 +209,9 @@ def _add_gradients(
         g = grad if len(weight) > 1 or grad.shape[1] == 1 else grad.sum(1, keepdim=True)
         image = call.summed(image, weight)
         if total is not None:
-            total += _weight_gradient(image, weight, g, call.left)
+            total += weight_gradient(image, weight, g, call.left)
         if any(i == j for j, _, _ in slopes):
-            g_images[i] = _image_gradient(image, weight, g, call.left)
+            g_images[i] = image_gradient(image, weight, g, call.left)
     for (i, name, _), slope in zip(slopes, values[len(images) :], strict=True):
         v = call.known[name]
         total = of_tensors[v.source]
@@ -233,35 +229,6 @@ def _unpadded(call: _Call, tensor: Tensor, total: Tensor | None) -> Tensor | Non
     with torch.enable_grad():
         padded, _ = pad(leaf, call.geometry)
     return torch.autograd.grad(padded, leaf, total)[0]
-
-
-def _convolved(image: Tensor, weight: Tensor, g: Geometry) -> Tensor:
-    image, padding = _padded(image, g)
-    y: Tensor = _CONV[g.dims - 1](image, weight, None, g.stride, padding, g.dilation, g.groups)
-    return y
-
-
-def _weight_gradient(image: Tensor, weight: Tensor, grad: Tensor, g: Geometry) -> Tensor:
-    image, padding = _padded(image, g)
-    found: Tensor = _WEIGHT[g.dims - 1](image, weight.shape, grad, g.stride, padding, g.dilation, g.groups)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _image_gradient(image: Tensor, weight: Tensor, grad: Tensor, g: Geometry) -> Tensor:
-    padded, padding = _padded(image, g)
-    found: Tensor = _INPUT[g.dims - 1](padded.shape, weight, grad, g.stride, padding, g.dilation, g.groups)  # type: ignore[no-untyped-call]
-    return found if padded is image else F.pad(found, [-a for a in _amounts(g)])
-
-
-def _padded(image: Tensor, g: Geometry) -> tuple[Tensor, Ints]:
-    """The image, with what padding a convolution of torch's cannot do itself, and the padding that it can."""
-    if g.before == g.after and min(g.before) >= 0:
-        return image, g.before
-    return F.pad(image, _amounts(g)), (0,) * g.dims
-
-
-def _amounts(g: Geometry) -> list[int]:
-    return [a for pair in zip(reversed(g.before), reversed(g.after), strict=True) for a in pair]
 
 
 @functools.lru_cache(maxsize=1024)

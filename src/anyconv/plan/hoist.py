@@ -2,7 +2,7 @@
 
 >>> found = hoist(Formula(lambda x, w, s: x * w * torch.exp(-s * s), operands={"s": per_filter()}).mathematics)
 >>> found.mathematics.values, found.parts
-((Expr('x * w * h0'),), (Part(variable=Variable(name='h0', ...), expr=Expr('exp(-s * s)')),))
+((Expr('x * w * h0'),), (Part(variable=Variable(name='h0', ...), expr=Expr('exp(-s * s)'), ...),))
 
 A part of a map that sees only weights is computed for each weight instead of each evaluation; one that sees only images
 without filters and channels (a kernel of guides, say) for each site and tap. Its gradient goes on to its operands by
@@ -27,10 +27,15 @@ WORTH = 6  # instructions: to load a number instead is not free either
 
 @dataclass(frozen=True)
 class Part:
-    """A new variable, and what it is of the old ones."""
+    """A new variable, and what it is of the old ones.
+
+    Args:
+        held: old ones whose gradient does not come through it, but is given.
+    """
 
     variable: Variable
     expr: Expr
+    held: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -62,19 +67,23 @@ def hoist(m: Mathematics, *, images: bool = True) -> Hoisted:
         images: also what has a value for each site and tap.
     """
     known = {v.name: v for v in m.variables}
-    nodes = list(dict.fromkeys(node for value in m.values for node in value.nodes()))
+    given = frozenset(name for name, _ in m.slopes)
+    exprs = (*m.values, *(slope for _, slopes in m.slopes for slope in slopes))
+    nodes = list(dict.fromkeys(node for expr in exprs for node in expr.nodes()))
     alone = {node for node in nodes if _is_apart(node, known, images=images and m.field is None)}
-    users = {arg for node in nodes if node not in alone for arg in node.args} | set(m.values)
+    users = {arg for node in nodes if node not in alone for arg in node.args} | set(exprs)
     largest = [n for n in nodes if n in alone and n in users and n.args and kind(n) == "real" and cost(n) >= WORTH]
-    if not largest or m.slopes:
+    if not largest:
         return Hoisted(m, ())
     free = (name for name in (f"h{i}" for i in range(len(largest) + len(known))) if name not in known)
-    parts = tuple(Part(_variable(next(free), node, known), node) for node in largest)
-    values = _replaced(m.values, {part.expr: var(part.variable.name) for part in parts})
-    used = {name for value in values for name in value.names()}
+    parts = tuple(Part(_variable(next(free), node, known, given), node, given) for node in largest)
+    new = iter(_replaced(exprs, {part.expr: var(part.variable.name) for part in parts}))
+    values = tuple(next(new) for _ in m.values)
+    slopes = tuple((name, tuple(next(new) for _ in slopes)) for name, slopes in m.slopes)
+    used = {name for expr in (*values, *(s for _, some in slopes for s in some)) for name in expr.names()} | given
     pixel, *others = m.variables
-    left = [v for v in others if v.name in used]
-    return Hoisted(replace(m, variables=(pixel, *left, *(part.variable for part in parts)), values=values), parts)
+    variables = (pixel, *(v for v in others if v.name in used), *(part.variable for part in parts))
+    return Hoisted(replace(m, variables=variables, values=values, slopes=slopes), parts)
 
 
 def _is_apart(node: Expr, known: dict[str, Variable], *, images: bool) -> bool:
@@ -86,10 +95,12 @@ def _is_apart(node: Expr, known: dict[str, Variable], *, images: bool) -> bool:
     return images and not any(set(v.axes) & set("oc") for v in seen)
 
 
-def _variable(name: str, node: Expr, known: dict[str, Variable]) -> Variable:
+def _variable(name: str, node: Expr, known: dict[str, Variable], given: frozenset[str]) -> Variable:
     seen = [known[of] for of in node.names()]
     axes = {axis for v in seen for axis in v.axes.replace("i", "ks")}
-    return Variable(name, name, "".join(a for a in "nocks" if a in axes), frozen=all(v.frozen for v in seen))
+    return Variable(
+        name, name, "".join(a for a in "nocks" if a in axes), frozen=all(v.frozen or v.name in given for v in seen)
+    )
 
 
 def _replaced(values: tuple[Expr, ...], new: dict[Expr, Expr]) -> tuple[Expr, ...]:

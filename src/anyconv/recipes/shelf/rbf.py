@@ -1,6 +1,9 @@
 """Radial basis functions of receptive fields, with a width for each tap."""
 
+import math
+
 import torch
+from torch import Tensor
 
 from ...formula import Formula
 from ...operands import per_tap
@@ -8,11 +11,18 @@ from ..recipe import Recipe
 
 
 def _make(width: float = 1.0) -> Formula:
-    """``width`` is where the widths begin; they are kept as their inverses, ``s``."""
+    """``width`` is where the widths begin, in roots of the number of taps: nothing vanishes, however large the field.
+
+    They are kept as their inverses, ``s``.
+    """
+
+    def init(s: Tensor) -> Tensor:
+        return s.fill_(1 / (width * math.sqrt(s[0].numel())))
+
     return Formula(
         lambda x, w, s: torch.square((x - w) * s),
         epilogue=lambda distance: torch.exp(-distance),
-        operands={"s": per_tap(init=1 / width)},
+        operands={"s": per_tap(init=init)},
     )
 
 
