@@ -218,7 +218,7 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
             row = f"{name:<24}{pass_:<9}" + "".join(f"{_cell(found, o, pass_):>18}" for o in others)
             lines.append(row + (f"{m:>9.2f}" if pass_ == "step" and (m := memory(found)) else ""))
     unfolded = {name: found for name, found in cells.items() if name not in BY_CONVOLUTION}
-    for title, some in (("median", cells), ("median, unfolded", unfolded)):
+    for title, some in (("median of all", cells), ("of those that unfold", unfolded)):
         for pass_ in ("forward", "step"):
             row = f"{title:<24}{pass_:<9}"
             for other in others:
