@@ -12,6 +12,9 @@ from anyconv.plan import schedule
 GOLDEN = Path(__file__).parent / "golden"
 # kernels of the tests, kept from run to run, and not among the user's
 os.environ["ANYCONV_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
+# without a GPU, Triton's kernels are followed line by line on the CPU; to be said before Triton is imported
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)

@@ -233,7 +233,7 @@ def test_every_operation_in_a_convolution(row, reduce, backend):
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
-@settings(max_examples=settings.default.max_examples // 2)  # each is built
+@settings(max_examples=settings.default.max_examples // 4)  # each is built
 @given(strategies.functions(), strategies.geometries(), st.sampled_from(sorted(BUILTIN)))
 def test_any_function_on_any_geometry(backend, function, drawn, reduce):
     arguments, size = drawn

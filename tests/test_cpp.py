@@ -7,10 +7,11 @@ import torch
 
 import anyconv
 from anyconv import Formula
-from anyconv.backends.cpp.functor import functor
 from anyconv.backends.cpp.kernel import kernel_of
 from anyconv.backends.cpp.render import render
-from anyconv.backends.cpp.spell import RESERVED, Speller, names
+from anyconv.backends.cpp.spell import CPP, RESERVED
+from anyconv.backends.functor import functor
+from anyconv.backends.spell import Speller, names
 from anyconv.expr import parse
 from anyconv.expr.expr import var
 from anyconv.geometry import Geometry
@@ -94,13 +95,19 @@ def test_a_maximum_is_compared_with_the_value_that_was_folded():
 
 def test_a_negative_product_of_a_difference_is_grouped():
     """Its first factor is negated as a whole."""
-    text = Speller({"x": "x", "w": "w", "g": "g"}).add({"dx": parse("-((0.2 - w) * g)")})
+    text = Speller({"x": "x", "w": "w", "g": "g"}, CPP).add({"dx": parse("-((0.2 - w) * g)")})
     assert text == ["dx = fma(-(splat<F>(0.2) - w), g, dx);"]
 
 
 def test_names_that_mean_something_in_cpp():
-    assert names(["x", "exp", "class", "F", "t"]) == {"x": "x", "exp": "exp_", "class": "class_", "F": "F_", "t": "t"}
-    found = names(["größe", "_a", "b__c"])
+    assert names(["x", "exp", "class", "F", "t"], CPP) == {
+        "x": "x",
+        "exp": "exp_",
+        "class": "class_",
+        "F": "F_",
+        "t": "t",
+    }
+    found = names(["größe", "_a", "b__c"], CPP)
     assert len(set(found.values())) == 3
     assert not set(found.values()) & RESERVED
 
@@ -143,7 +150,7 @@ def test_a_deep_map():
     ],
 )
 def test_sums_are_spelled(text, lines):
-    speller = Speller({"x": "x", "w": "w", "s": "s"})
+    speller = Speller({"x": "x", "w": "w", "s": "s"}, CPP)
     if text == "0":
         assert speller.add({"s": parse(text)}) == lines
     else:
@@ -152,7 +159,7 @@ def test_sums_are_spelled(text, lines):
 
 def test_sums_leave_the_multipliers_alone():
     """A sum goes to the adders in a map full of products, and to the multipliers in one of differences."""
-    speller = Speller({"x": "x", "w": "w", "s": "s"}, adders_are_free=True)
+    speller = Speller({"x": "x", "w": "w", "s": "s"}, CPP, adders_are_free=True)
     assert speller.update({"s": parse("s + exp(x * w)")}) == ["s = s + exp(x * w);"]
     assert speller.add({"s": parse("-sin(x)")}) == ["s = s - sin(x);"]
     assert multiplies(parse("exp(-(x - w) ** 2)"))

@@ -13,6 +13,7 @@ import torch
 
 import anyconv
 from anyconv import expr, formula, functional, modules, operands
+from anyconv.backends.cpp.spell import CPP
 from anyconv.backends.torch_library import torch_library
 from anyconv.expr.evaluate import PLAIN
 from anyconv.expr.expr import apply, const, var
@@ -84,6 +85,7 @@ def namespace():
         "trace": trace, "var": var, "apply": apply, "const": const, "Reduction": Reduction, "Geometry": Geometry,
         "build": lambda folder: (folder / "kernel.so").write_bytes(b""), "fetch": fetch, "key": key, "BUILTIN": BUILTIN,
         "this_machine": this_machine, "Machine": Machine, "torch_library": torch_library, "library": torch_library(torch.float64), "tangent": tangent,
+        "CPP": CPP,
     }  # fmt: skip
 
 

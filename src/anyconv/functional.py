@@ -182,6 +182,8 @@ def _generated(
         kernel = kernel_of(left, trains=trains, required=required)
         if kernel is not None:
             return launch.convolve(x, given, bias, left, kernel)
+    if plan.backend == "triton" and x.numel() > 0 and problem.out_channels > 0:
+        return _on_gpu(x, operands, bias, problem)
     x, geometry = pad(x, problem.geometry)
     for name, operand in problem.formula.parameters.items():
         if operand.scope == "guide":
@@ -190,6 +192,21 @@ def _generated(
         x, operands, bias, pixel=problem.formula.pixel, mathematics=problem.formula.mathematics, geometry=geometry,
         out_channels=problem.out_channels,
     )  # fmt: skip
+
+
+def _on_gpu(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+    from .backends.triton import launch as on_gpu  # noqa: PLC0415 - who has no GPU need not have Triton
+
+    given, left = prepare(x, operands, problem)
+    if isinstance(left.geometry.mode, str) and left.geometry.mode not in ("zeros", "skip"):
+        given = {name: pad(value, left.geometry)[0] if _slides(name, left) else value for name, value in given.items()}
+        x, geometry = pad(x, left.geometry)
+        left = replace(left, geometry=geometry)
+    return on_gpu.convolve(x, given, bias, left)
+
+
+def _slides(name: str, problem: Problem) -> bool:
+    return any(v.source == name and v.slides for v in problem.mathematics.variables)
 
 
 def _autocast(

@@ -36,49 +36,49 @@ def key(*parts: str) -> str:
     return digest.hexdigest()[:40]
 
 
-def fetch(name: str, build: Callable[[Path], None]) -> Path:
-    """The library of an entry, built by ``build(folder)`` if there is none, or only a damaged one.
+def fetch(name: str, build: Callable[[Path], None], product: str = LIBRARY) -> Path:
+    """The product of an entry, built by ``build(folder)`` if there is none, or only a damaged one.
 
-    ``build`` writes ``kernel.so`` and whatever else should be kept into the folder it is given.
+    ``build`` writes a file of the name ``product`` and whatever else should be kept into the folder it is given.
 
     Raises:
         whatever ``build`` raises; nothing is kept then.
     """
     place = folder()
     entry = place / name
-    if _is_whole(entry):
-        return entry / LIBRARY
+    if _is_whole(entry, product):
+        return entry / product
     with _lock(place, name) as alone:
-        if _is_whole(entry):
-            return entry / LIBRARY
+        if _is_whole(entry, product):
+            return entry / product
         fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=place if alone else _private()))
         try:
             build(fresh)
-            (fresh / CHECKSUM).write_text(_checksum(fresh / LIBRARY))
-            return _publish(fresh, entry) if alone else fresh / LIBRARY
+            (fresh / CHECKSUM).write_text(_checksum(fresh / product))
+            return _publish(fresh, entry, product) if alone else fresh / product
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
 
 
-def _publish(fresh: Path, entry: Path) -> Path:
+def _publish(fresh: Path, entry: Path, product: str) -> Path:
     """Let ``fresh`` become ``entry``; whoever is there already, whole, was first."""
-    if entry.exists() and not _is_whole(entry):
+    if entry.exists() and not _is_whole(entry, product):
         aside = fresh.with_name(fresh.name + "-damaged")
         os.replace(entry, aside)
         shutil.rmtree(aside, ignore_errors=True)
     try:
         os.replace(fresh, entry)
     except OSError:
-        if not _is_whole(entry):
+        if not _is_whole(entry, product):
             raise
         shutil.rmtree(fresh, ignore_errors=True)
-    return entry / LIBRARY
+    return entry / product
 
 
-def _is_whole(entry: Path) -> bool:
+def _is_whole(entry: Path, product: str = LIBRARY) -> bool:
     try:
-        return (entry / CHECKSUM).read_text() == _checksum(entry / LIBRARY)
+        return (entry / CHECKSUM).read_text() == _checksum(entry / product)
     except OSError:
         return False
 

@@ -6,16 +6,33 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from dataclasses import dataclass
 
 from ..errors import BackendError, DtypeError
-from ..expr import Expr
+from ..expr import Expr, simplify
+from ..expr.ops import TABLE
+from ..expr.parse import read
+from ..mathematics import Mathematics
 from .affine import Line, affine
 from .problem import Problem
 from .separate import Terms, is_worth, separated
 
-BACKENDS = ("auto", "native", "cpp", "reference")
+BACKENDS = ("auto", "native", "cpp", "triton", "reference")
 UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds for so many, and minutes for more
+TRITON_DEVICES = ("cuda", "xpu")  # torch calls ROCm's devices cuda too
+ROUNDED = {
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "digamma",
+    "polygamma",
+}  # to float32, by Triton's
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -60,23 +77,68 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
             f"the cpp backend computes on the CPU, `x` is on {problem.device}", way_out="Use backend='auto'."
         )
     why = reason if line is None else "asked for"
-    if backend == "reference" or problem.device != "cpu":
+    kernels = "cpp" if problem.device == "cpu" else "triton"
+    if backend == "triton":
+        kernels = _asked_for_triton(problem)
+    if backend == "reference":
         return Plan("reference", why)
-    lacks = _beyond_cpp(problem)
-    if lacks and backend == "cpp":
+    lacks = _beyond_cpp(problem) if kernels == "cpp" else _beyond_triton(problem)
+    if lacks and backend == kernels:
         raise BackendError(
-            f"the cpp backend has no kernel for {problem.formula}: {lacks}", way_out="Use backend='auto'."
+            f"the {backend} backend has no kernel for {problem.formula}: {lacks}", way_out="Use backend='auto'."
         )
-    return Plan("reference", lacks) if lacks else Plan("cpp", why)
+    return Plan("reference", lacks) if lacks else Plan(kernels, why)
+
+
+def _asked_for_triton(problem: Problem) -> str:
+    """Refuse what Triton cannot run: without a GPU it has only its interpreter.
+
+    Raises:
+        BackendError: the tensors are on the CPU, and nothing interprets kernels there.
+    """
+    if problem.device == "cpu" and os.environ.get("TRITON_INTERPRET", "0") != "1":
+        raise BackendError(
+            "the triton backend computes on GPUs, `x` is on the CPU",
+            way_out="Use backend='auto'; or set TRITON_INTERPRET=1 before the first call, to follow a kernel there.",
+        )
+    return "triton"
+
+
+def _beyond_triton(problem: Problem) -> str:
+    """Why the triton backend has no kernel, if it has none."""
+    if problem.device not in ("cpu", *TRITON_DEVICES):
+        return f"Triton knows no device of the type {problem.device}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    m = problem.formula.mathematics
+    if problem.dtype == "float64" and (rounded := sorted(ROUNDED & _operations(m))):
+        return f"{', '.join(rounded)} is computed in float32"
+    return _unrolled(problem)
+
+
+def _operations(m: Mathematics) -> set[str]:
+    """What a kernel of a formula may compute: the operations of all it says, and of their derivatives."""
+    exprs = [*m.values, m.finish, *(slope for _, slopes in m.slopes for slope in slopes)]
+    for r in (m.reduction, m.inner):
+        exprs += [expr for some in (r.exprs.values() if r else ()) for expr in some]
+    said = {node.op for expr in map(simplify, exprs) for node in expr.nodes()}
+    for op in sorted(said & set(TABLE)):
+        said |= {node.op for text in TABLE[op].derivative if text for node in read(text).nodes()}
+    return said
 
 
 def _beyond_cpp(problem: Problem) -> str:
     """Why the cpp backend has no kernel, if it has none."""
     f = problem.formula.mathematics
-    if f.field is not None and f.operations > UNROLLED:
-        return f"its map has {f.operations} operations; kernels unroll up to {UNROLLED}"
     if any(v.is_image for v in f.outer):
         return "its epilogue sees an operand per site"
+    return _unrolled(problem)
+
+
+def _unrolled(problem: Problem) -> str:
+    f = problem.formula.mathematics
+    if f.field is not None and f.operations > UNROLLED:
+        return f"its map has {f.operations} operations; kernels unroll up to {UNROLLED}"
     return ""
 
 

@@ -21,9 +21,9 @@ from ...geometry import Geometry, Ints
 from ...plan import Problem
 from ...plan.schedule import Work
 from ...variables import Variable
+from ..layout import Layout
 from ..spread import Spread
 from .kernel import Kernel
-from .layout import Layout
 
 _MODES = {"skip": 1, "reflect": 2, "replicate": 3, "circular": 4}
 _forked = False

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from ...errors import BackendError
-from ...geometry import Ints
 from ...plan import Problem, schedule
 from ...plan.machine import this_machine
 from ...plan.schedule import Work
 from ...variables import Variable
-from ..epilogue import finish_gradients
-from ..spread import Spread
-from ..sums import add, bias_gradient
-from ..torch_library import torch_library
+from ..formats import compute_dtype, empty_like
+from ..outer import outer_gradients
+from ..sums import bias_gradient
 from .call import Call, Fields, threads
 from .kernel import Kernel
 
@@ -54,7 +52,7 @@ class _Cpp(torch.autograd.Function):
         x = saved[0]
         state = saved[count] if len(saved) > count else None
         _, wants_bias, *needed = ctx.needs_input_grad
-        g_bias = bias_gradient(grad.to(_compute(x.dtype))).to(x.dtype) if wants_bias else None
+        g_bias = bias_gradient(grad.to(compute_dtype(x.dtype))).to(x.dtype) if wants_bias else None
         if not any(needed):
             return None, g_bias, *(None for _ in needed)
         wanted = {name for name, need in zip(call.names, needed, strict=True) if need}
@@ -68,7 +66,7 @@ def _forward(
     x, kernel, problem = tensors[call.names[0]], call.kernel, call.problem
     work, team = call.work(x), threads()
     how = schedule.forward(work, this_machine(), team)
-    y = _like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
+    y = empty_like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
     state = None
     if saves and kernel.source.functor.saved:
         state = _state(len(kernel.source.functor.saved), y, filters_last=how.lanes != "sites")
@@ -91,13 +89,13 @@ def _backward(
 ) -> dict[str, Tensor]:
     pixel, m, kernel = call.names[0], call.problem.mathematics, call.kernel
     x, layout = tensors[pixel], call.layout
-    found = outer_gradients(call, tensors, state, grad, wanted) if m.outer else {}
+    found = outer_gradients(call.problem, tensors, state, grad, wanted) if m.outer else {}
     inside = {v.source for v in m.variables if not v.frozen}
     if not inside & wanted:
         return {name: d.to(tensors[name].dtype) for name, d in found.items()}
     work = call.work(x)
     how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts))
-    gx = _like(x, tuple(x.shape), x.dtype) if pixel in wanted else None
+    gx = empty_like(x, tuple(x.shape), x.dtype) if pixel in wanted else None
     # what varies with everything is written once; the rest is summed, in double
     gradients = {
         name: torch.empty_like(tensors[name], memory_format=torch.contiguous_format)
@@ -132,40 +130,6 @@ def _backward(
     return {name: d.to(tensors[name].dtype) for name, d in found.items()}
 
 
-def outer_gradients(
-    call: Call, tensors: dict[str, Tensor], state: Tensor | None, grad: Tensor, wanted: set[str]
-) -> dict[str, Tensor]:
-    """The gradients of what the epilogue sees, in double: sums over all that it does not vary along."""
-    m, functor = call.problem.mathematics, call.kernel.source.functor
-    outer = {v.name: v for v in m.outer if v.source in wanted and not v.frozen}
-    if not outer:
-        return {}
-    compute = _compute(grad.dtype)
-    library = torch_library(compute)
-    spread = Spread(call.problem.geometry, tuple(tensors[call.names[0]].shape), call.problem.out_channels)
-    values = {v.name: spread(v, tensors[v.source])[0, 0].to(compute) for v in m.outer}
-    shape = (len(grad), call.problem.geometry.groups, -1, *grad.shape[2:])
-    parts = {part: s.reshape(shape) for part, s in zip(functor.saved, () if state is None else state, strict=True)}
-    for part in set(m.kept) - set(parts):  # those that count are not saved
-        parts[part] = _counts(call, tensors[call.names[0]]).to(compute).expand_as(grad).reshape(shape)
-    _, found = finish_gradients(m, parts, values, grad.reshape(shape).to(compute), library)
-    totals = {v.source: torch.zeros(tensors[v.source].shape, dtype=torch.float64) for v in outer.values()}
-    for name, v in outer.items():
-        add(spread(v, totals[v.source])[0, 0], found[name].double())
-    return totals
-
-
-def _counts(call: Call, x: Tensor) -> Tensor:
-    """How many values the field of each site has, ``(*sites)``."""
-    g, m, size = call.problem.geometry, call.problem.mathematics, tuple(x.shape[2:])
-    if m.field is not None or m.inner is not None:  # one of each channel
-        return torch.tensor(x.shape[1] // g.groups)
-    counts = torch.zeros(g.sites(size))
-    for k in g.offsets():
-        counts[g.valid(k, size) if g.mode == "skip" else ...] += x.shape[1] // g.groups
-    return counts
-
-
 def _slot(v: Variable, work: Work, channel_parts: int, tensor: Tensor) -> Tensor:
     """Zeros for the gradient of an image, ``[piece, ...]``: one for each task that would add to the same numbers."""
     groups = work.geometry.groups
@@ -173,24 +137,12 @@ def _slot(v: Variable, work: Work, channel_parts: int, tensor: Tensor) -> Tensor
     if v.slides and "c" in v.axes:
         shape[1] = groups * work.channels
     pieces = groups * channel_parts if "c" not in v.axes else 1
-    return torch.zeros((pieces, *shape), dtype=_compute(tensor.dtype))
-
-
-def _compute(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _like(x: Tensor, shape: Ints, dtype: torch.dtype) -> Tensor:
-    """An empty tensor in the memory format of ``x``: channels last stay channels last."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    wanted = formats.get(x.dim())
-    last = wanted is not None and not x.is_contiguous() and x.is_contiguous(memory_format=wanted)
-    return torch.empty(shape, dtype=dtype, memory_format=wanted if last else torch.contiguous_format)
+    return torch.zeros((pieces, *shape), dtype=compute_dtype(tensor.dtype))
 
 
 def _state(parts: int, y: Tensor, *, filters_last: bool) -> Tensor:
     """The saved parts ``[part, n, o, *sites]``; filters last, where lanes are, spare two transpositions."""
     n, o, *sites = y.shape
     if not filters_last:
-        return y.new_empty((parts, n, o, *sites), dtype=_compute(y.dtype))
-    return y.new_empty((parts, n, *sites, o), dtype=_compute(y.dtype)).movedim(-1, 2)
+        return y.new_empty((parts, n, o, *sites), dtype=compute_dtype(y.dtype))
+    return y.new_empty((parts, n, *sites, o), dtype=compute_dtype(y.dtype)).movedim(-1, 2)

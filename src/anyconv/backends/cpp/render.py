@@ -18,9 +18,10 @@ from ...mathematics import Mathematics
 from ...plan.machine import Machine
 from ...plan.schedule import Tile, cost, multiplies, tile
 from ...variables import Variable
-from .functor import INNER, OUTER, USER, Functor, functor
-from .layout import Layout
-from .spell import Speller, names
+from ..functor import INNER, OUTER, USER, Functor, functor
+from ..layout import Layout
+from ..spell import Speller, names
+from .spell import CPP
 
 SKELETONS = Path(__file__).parent / "skeletons"
 STORAGE = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("Half", "float"),
@@ -128,7 +129,7 @@ class _Writer:
         f = self._functor = functor
         self._layout, self._whole = layout, m.field is not None
         states, contexts = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
-        own = names([v.name for v in m.variables], taken=[*states, *contexts])
+        own = names([v.name for v in m.variables], CPP, taken=[*states, *contexts])
         self._known = {USER + name: spelled for name, spelled in own.items()}
         self._inputs = [f"const F {own[v.name]} = pixel[{i}];" for i, v in enumerate(layout.inputs)]
         self._inputs += [f"const F {own[v.name]} = operand[{i}];" for i, v in enumerate(layout.operands)]
@@ -174,7 +175,7 @@ class _Writer:
         return [f"const F {name} = outer[{i}];" for i, name in enumerate(spelled.values())], spelled
 
     def _identity(self, size: int) -> list[str]:
-        values = Speller({}).texts(self._functor.identity[:size])
+        values = Speller({}, CPP).texts(self._functor.identity[:size])
         return _function(f"void identity(F (&state)[{size}])", [f"state[{i}] = {v};" for i, v in enumerate(values)])
 
     def _fold(self, size: int) -> list[str]:
@@ -184,7 +185,7 @@ class _Writer:
             **{f"state_{p}": f"state[{i}]" for i, p in enumerate(f.parts[:size])},
             **self._of_channel,
         }
-        speller = Speller(known, adders_are_free=multiplies(*f.step[:size]))
+        speller = Speller(known, CPP, adders_are_free=multiplies(*f.step[:size]))
         step = speller.update({f"state[{i}]": f.step[i] for i in range(size)})
         if f.inner:
             return _function(f"void fold(F (&state)[{size}], const F (&inner)[{len(f.inner)}])", step)
@@ -197,9 +198,9 @@ class _Writer:
     def _inner(self) -> list[str]:
         """The state of one channel."""
         f, size = self._functor, len(self._functor.inner)
-        values = Speller({}).texts(f.inner_identity)
+        values = Speller({}, CPP).texts(f.inner_identity)
         identity = [f"inner[{i}] = {value};" for i, value in enumerate(values)]
-        speller = Speller({**self._known, **self._of_channel}, adders_are_free=multiplies(*f.inner_step))
+        speller = Speller({**self._known, **self._of_channel}, CPP, adders_are_free=multiplies(*f.inner_step))
         step = speller.update({f"inner[{i}]": f.inner_step[i] for i in range(size)})
         return [
             *_function(f"void inner_identity(F (&inner)[{size}])", identity),
@@ -210,7 +211,7 @@ class _Writer:
         parts = [f"state_{p}" for p in self._functor.parts[: self._functor.result_parts]]
         reads = [f"const F {name} = state[{i}];" for i, name in enumerate(parts)]
         outer, spelled = self._after
-        speller = Speller({**{name: name for name in parts}, **spelled, "count": "count"})
+        speller = Speller({**{name: name for name in parts}, **spelled, "count": "count"}, CPP)
         signature = f"F result(const F* state, F count, const F (&outer)[{self._outer}])"
         return _function(signature, [*reads, *outer, *speller.give(self._functor.result)])
 
@@ -218,7 +219,7 @@ class _Writer:
         parts = [f"state_{p}" for p in self._functor.saved]
         reads = [f"const F {name} = state[{i}];" for i, name in enumerate(parts)]
         outer, spelled = self._after
-        speller = Speller({**{name: name for name in (*parts, "g", "count")}, **spelled, **self._of_channel})
+        speller = Speller({**{name: name for name in (*parts, "g", "count")}, **spelled, **self._of_channel}, CPP)
         made = speller.assign({f"context[{i}]": expr for i, expr in enumerate(self._functor.contexts)})
         inner = f"const F (&inner)[{len(self._of_channel)}], " if self._of_channel else ""
         signature = (
@@ -232,7 +233,7 @@ class _Writer:
         reads = [f"const F {name} = context[{i}];" for i, name in enumerate(contexts)]
         found = self._functor.gradients
         known = {**self._known, **{name: name for name in contexts}}
-        speller = Speller(known, adders_are_free=multiplies(*found.values()))
+        speller = Speller(known, CPP, adders_are_free=multiplies(*found.values()))
         to = {f"dx[{i}]": found[v.name] for i, v in enumerate(self._layout.inputs)}
         to |= {f"dp[{i}]": found[v.name] for i, v in enumerate(self._layout.operands)}
         signature = (

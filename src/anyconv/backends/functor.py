@@ -13,15 +13,15 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from ...expr import Expr, differentiate, share, simplify
-from ...expr.differentiate import pull, times
-from ...expr.expr import apply, const, var
-from ...expr.simplify import substitute
-from ...expr.verify import kind
-from ...mathematics import Mathematics
-from ...plan.schedule import cost
-from ...reductions import Reduction
-from .spell import as_number, contracted, fused
+from ..expr import Expr, differentiate, share, simplify
+from ..expr.differentiate import pull, times
+from ..expr.expr import apply, const, var
+from ..expr.simplify import substitute
+from ..expr.verify import kind
+from ..mathematics import Mathematics
+from ..plan.schedule import cost
+from ..reductions import Reduction
+from .contract import as_number, contracted, fused
 
 GRADIENT, COUNT = "g", "count"  # the gradient of an output, the number of values in its field
 USER = "user_"  # in front of the names of the pixel and the operands, which may be any; none of ours begins with it

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from ...mathematics import Mathematics
-from ...variables import Variable
+from ..mathematics import Mathematics
+from ..variables import Variable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Kernels for GPUs, generated from formulas as Triton: one complete readable file for each."""

@@ -1,0 +1,252 @@
+"""The triton backend against the float64 oracle: under Triton's interpreter where there is no GPU, on the GPU where there is one."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from checks import assert_as_good_as, assert_near
+from test_battery import BETTER, GEOMETRIES, MODES, inputs, map_of, mixed, run_oracle, run_ours
+from test_language import ADDER, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, values_and_gradients, with_one
+
+import anyconv
+from anyconv import Formula
+from anyconv.expr.ops import TABLE
+from anyconv.functional import convolve
+from anyconv.geometry import Geometry
+from anyconv.plan import Problem, choose
+from anyconv.reductions import BUILTIN
+
+pytest.importorskip("triton", reason="Triton is not installed")
+# lanes whose results are dropped compute with what is there, which numpy remarks upon
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+HAS_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if HAS_GPU else "cpu"
+on_a_gpu = pytest.mark.skipif(
+    not HAS_GPU, reason="Triton's interpreter has no half precisions, and this machine no GPU"
+)
+
+
+def there(run, x, tensors, *rest):
+    """The value and gradients of what runs where Triton does, for leaves on the CPU."""
+    moved = {name: t.to(DEVICE) for name, t in tensors.items()}
+    return values_and_gradients(run(x.to(DEVICE), moved, *rest).cpu(), [x, *tensors.values()])
+
+
+def assert_agrees(case):
+    ours = there(lambda x, tensors: case.ours("triton", x, tensors), case.x, case.tensors)
+    gold = values_and_gradients(case.gold(), [case.x, *case.tensors.values()])
+    for got, want in zip(ours, gold, strict=True):
+        assert_near(got, want, terms=want.numel() + gold[0].numel())
+
+
+def paired(*lists):
+    """Every value of each list at least once, those of the longest list each with another neighbor."""
+    length = max(map(len, lists))
+    return list(zip(*(itertools.islice(itertools.cycle(values), length) for values in lists), strict=True))
+
+
+@pytest.mark.parametrize(("geometry", "reduce", "groups"), paired(GEOMETRIES, list(BUILTIN), [1, 2, 2]), ids=str)
+def test_geometry(geometry, reduce, groups):
+    arguments, size = geometry
+    arguments = {**arguments, "groups": groups}
+    x, params = inputs(size, arguments)
+    ours = there(lambda x, p: run_ours(x, p, mixed, reduce, arguments, "triton"), x, params)
+    gold = values_and_gradients(run_oracle(x, params, mixed, reduce, arguments), [x, *params.values()])
+    for got, want in zip(ours, gold, strict=True):
+        assert_near(got, want, terms=want.numel() + gold[0].numel())
+
+
+@pytest.mark.parametrize("row", TABLE.values(), ids=lambda row: row.name)
+def test_every_operation(row):
+    """In float32, whose values and gradients the exact ones round to."""
+    arguments = {"kernel_size": (2,)}
+    x, params = inputs((6,), arguments, c_in=1, c_out=3, names="w", dtype=torch.float32)
+    ours = there(lambda x, p: run_ours(x, p, map_of(row), "sum", arguments, "triton"), x, params)
+    exact = x.detach().double().requires_grad_(), {"w": params["w"].detach().double().requires_grad_()}
+    gold = values_and_gradients(
+        run_oracle(*exact, map_of(row, BETTER.get(row.name)), "sum", arguments), [exact[0], exact[1]["w"]]
+    )
+    for got, want in zip(ours, gold, strict=True):
+        assert_near(got, want, terms=64)
+
+
+@pytest.mark.parametrize(
+    ("scope", "reduce", "mode"),
+    paired(
+        [s for s in SCOPES if s != "per_tap"] + list(VECTORS), ["sum", "max", "mean", "logsumexp"], ["zeros", "skip"]
+    ),
+    ids=str,
+)
+def test_scope(scope, reduce, mode):
+    arguments = {
+        "kernel_size": (2, 3),
+        "stride": (2, 1),
+        "padding": (1, 2),
+        "dilation": (1, 2),
+        "groups": 2,
+        "padding_mode": mode,
+    }
+    function = with_one if scope in SCOPES else lambda x, w, v: torch.tanh(x * w + total(v))
+    assert_agrees(Case(function, reduce, {"w": "per_tap", "v": scope}, arguments, (3, 4)))
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_reduction_of_two_values_or_a_norm(reduce):
+    arguments = {"kernel_size": (2, 2), "stride": (1, 2), "padding": (1, 0), "padding_mode": "skip", "groups": 2}
+    assert_agrees(Case(REDUCTIONS[reduce], reduce, {"w": "per_tap"}, arguments, (3, 4)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_mode(mode):
+    arguments = {"kernel_size": (3, 2), "padding": (2, 1), "stride": (1, 2), "padding_mode": mode}
+    names = {"w": "per_tap", "v": "guide"}
+    assert_agrees(Case(with_one, "max" if mode == "skip" else "mean", names, arguments, (3, 3), c_in=2, c_out=3))
+
+
+@pytest.mark.parametrize(
+    ("taps", "channels", "mode"), [("max", "sum", "zeros"), ("softmax", "mean", "skip"), ("mean", "prod", "skip")]
+)
+def test_two_levels(taps, channels, mode):
+    function = REDUCTIONS["softmax"] if taps == "softmax" else (lambda x, w: torch.tanh(x + w))
+    arguments = {"kernel_size": (2, 2), "padding": (1, 1), "groups": 2, "padding_mode": mode}
+    assert_agrees(Case(function, ("over", taps, channels), {"w": "per_tap"}, arguments, (3, 3)))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "skip"])
+def test_an_epilogue_of_two_values(mode):
+    """Also with an operand for each site, and where only a depthwise filter sees a channel."""
+    case = Case(
+        lambda x, w, c, s: (w * torch.exp(-(((x - c) * s) ** 2)) * x, torch.exp(-(((x - c) * s) ** 2))), ("sum", "mean"),
+        {"w": "per_tap", "c": "center", "s": "per_filter", "gain": "shared", "power": "per_site o"},
+        {"kernel_size": (2, 2), "padding": (1, 1), "groups": 4, "padding_mode": mode}, (3, 3), c_out=4,
+        epilogue=lambda a, b, gain, power: gain * torch.tanh(a / (b + 1)) * torch.exp(power), outer=("gain", "power"),
+    )  # fmt: skip
+    assert_agrees(case)
+
+
+def assert_as_reference(run, leaves):
+    """``run(backend, *leaves)`` gives the same value and gradients in two backends."""
+    want = values_and_gradients(run("reference", *leaves), leaves)
+    got = values_and_gradients(run("triton", *(leaf.to(DEVICE) for leaf in leaves)).cpu(), leaves)
+    for a, b in zip(got, want, strict=True):
+        assert_near(a, b.double(), terms=400)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_whole_fields(reduce):
+    formula = Formula(quadratic, reduce, operands={"q": anyconv.per_pair(size=16)}, field=(2, 2))
+    leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 2, 4, 4), (4, 1, 2, 2), (4, 1, 16))]
+
+    def run(backend, x, w, q):
+        return anyconv.conv2d(
+            x, {"w": w, "q": q}, formula, backend=backend, stride=(2, 1), padding=1, dilation=(1, 2), groups=2
+        )
+
+    assert_as_reference(run, leaves)
+
+
+@pytest.mark.parametrize("scope", ["guide", "per_site nk", "per_offset"])
+def test_operands_of_whole_fields(scope):
+    formula = Formula(
+        lambda x, v: torch.tanh(x[0] * v[0]) - x[2] * torch.cos(v[2]) + x[1], operands={"v": SCOPES[scope][0]}, field=3
+    )
+    shape = {"guide": (2, 3, 7), "per_site nk": (2, 3, 7), "per_offset": (3,)}[scope]
+    leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 3, 7), shape)]
+
+    def run(backend, x, v):
+        geometry = Geometry.of(1, 3, padding=1)
+        return convolve(x, {"v": v}, None, formula=formula, geometry=geometry, out_channels=2, backend=backend)
+
+    assert_as_reference(run, leaves)
+
+
+def test_gradients_of_ones_own():
+    formula = Formula(lambda x, w: -(x - w).abs(), gradient=ADDER)
+    leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 4, 3, 4), (2, 2, 2, 2))]
+    assert_as_reference(
+        lambda backend, x, w: anyconv.conv2d(x, w, formula, padding=1, groups=2, backend=backend), leaves
+    )
+
+
+def test_a_bias_and_tensors_of_any_strides():
+    x = torch.randn(2, 5, 4, 6, dtype=torch.float64)[:, 1:, :, ::2].contiguous(memory_format=torch.channels_last)
+    leaves = [
+        x.requires_grad_(),
+        torch.randn(2, 2, 4, 3, dtype=torch.float64).transpose(0, 2).requires_grad_(),
+        torch.randn(4, dtype=torch.float64, requires_grad=True),
+    ]
+    formula = Formula(lambda x, w: torch.maximum(x, w), "max")
+
+    def run(backend, x, w, b):
+        y = anyconv.conv2d(x, w[..., :2], formula, bias=b, padding=1, groups=2, backend=backend)
+        assert backend != "triton" or y.is_contiguous(memory_format=torch.channels_last)
+        return y[:, :, ::2]
+
+    assert_as_reference(run, leaves)
+
+
+def test_two_runs_give_the_same_bits():
+    case = Case(
+        with_one, "logsumexp", {"w": "per_tap", "v": "shared"}, {"kernel_size": (3,)}, (40,), dtype=torch.float32
+    )
+    runs = [there(lambda x, tensors: case.ours("triton", x, tensors), case.x, case.tensors) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("reduce", BUILTIN)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(reduce, dtype):
+    """As good as float32 that is rounded once."""
+    arguments = {"kernel_size": (3, 3), "padding": (1, 1)}
+    x, params = inputs((5, 5), arguments, dtype=dtype)
+
+    def at(dtype):
+        leaves = (
+            x.detach().to(dtype).requires_grad_(),
+            {n: p.detach().to(dtype).requires_grad_() for n, p in params.items()},
+        )
+        return values_and_gradients(run_oracle(*leaves, mixed, reduce, arguments), [leaves[0], *leaves[1].values()])
+
+    gold, plain = at(torch.float64), at(torch.float32)
+    ours = there(lambda x, p: run_ours(x, p, mixed, reduce, arguments, "triton"), x, params)
+    for got, rounded, want in zip(ours, plain, gold, strict=True):
+        assert_as_good_as(got, rounded.to(dtype), want, scale=max(g.abs().max().item() for g in gold))
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "message"),
+    [
+        (lambda x, w: torch.atan(x * w), {}, "atan is computed in float32"),
+        (lambda x, w: torch.abs(x * w), {"device": "mps"}, "knows no device of the type mps"),
+        (lambda x, w: torch.abs(x * w), {"dtype": "int32"}, "dtype int32"),
+    ],
+)
+def test_what_it_cannot_compute(function, change, message):
+    problem = Problem(Formula(function), Geometry.of(1, 3), 2, 2, "float64", "cuda")
+    with pytest.raises(anyconv.AnyConvError, match=message):
+        choose(replace(problem, **change), "triton")
+
+
+def test_auto_takes_it_on_gpus():
+    problem = Problem(Formula(lambda x, w: torch.abs(x - w)), Geometry.of(1, 3), 2, 2, "float32", "cuda")
+    assert choose(problem).backend == "triton"
+    assert choose(replace(problem, device="xpu")).backend == "triton"
+    assert choose(replace(problem, device="mps")).backend == "reference"
+    assert choose(replace(problem, device="cpu")).backend == "cpp"
+    arc = replace(problem, formula=Formula(lambda x, w: torch.atan(x - w)))
+    assert [choose(replace(arc, dtype=d)).backend for d in ("float32", "float64")] == ["triton", "reference"]
+
+
+def test_on_the_cpu_it_wants_the_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(anyconv.AnyConvError, match="computes on GPUs, `x` is on the CPU"):
+        anyconv.conv1d(torch.randn(1, 2, 5), torch.randn(3, 2, 3), lambda x, w: torch.abs(x - w), backend="triton")
+
+
+def test_it_differentiates_once():
+    x = torch.randn(1, 1, 4, requires_grad=True, device=DEVICE)
+    y = anyconv.conv1d(x, torch.randn(1, 1, 2, device=DEVICE), lambda x, w: torch.abs(x - w), backend="triton")
+    with pytest.raises(anyconv.AnyConvError, match="differentiates only once"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
