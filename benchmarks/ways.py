@@ -31,12 +31,14 @@ JOIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def ours(formula: Formula, layer: Layer) -> Way:
+def ours(formula: Formula, layer: Layer, backend: str = "cpp") -> Way:
     """The library."""
     conv = {1: anyconv.conv1d, 2: anyconv.conv2d, 3: anyconv.conv3d}[len(layer.size)]
 
     def run(x: Tensor, *params: Tensor) -> Tensor:
-        return conv(x, params, formula, stride=layer.stride, padding=layer.padding, groups=layer.groups, backend="cpp")
+        return conv(
+            x, params, formula, stride=layer.stride, padding=layer.padding, groups=layer.groups, backend=backend
+        )
 
     return run
 

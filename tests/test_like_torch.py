@@ -230,5 +230,5 @@ def test_the_plan_says_why():
     assert plan(product, "mean", mode="skip").reason == "padding_mode='skip' leaves taps out"
     assert plan(product, backend="reference").reason == "asked for"
     assert plan(lambda x, w: torch.tan(x + w)).reason == "its map is not linear in x"
-    with pytest.raises(BackendError, match="`backend` must be one of auto, native, cpp, reference, got 'cuda'"):
+    with pytest.raises(BackendError, match="`backend` must be one of auto, native, cpp, triton, reference, got 'cuda'"):
         plan(product, backend="cuda")

@@ -170,6 +170,18 @@ def _backward(m: Mathematics, values: list[Expr], names: _Names) -> tuple[tuple[
     return tuple(fused(simplify(expr)) for expr in contexts), gradients
 
 
+TAME = {
+    "var", "const", "add", "sub", "mul", "neg", "fma", "sign_times", "sign", "abs", "maximum", "minimum", "where",
+    "real", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not", "sin", "cos",
+    "tanh", "sigmoid", "atan", "erf", "clamp", "clamp_min", "clamp_max", "relu", "square", "detach", "floor", "round",
+}  # fmt: skip
+
+
+def is_tame(expr: Expr) -> bool:
+    """Whether an Expr is a number wherever its variables are: then what is multiplied by a context of 0 is 0."""
+    return {node.op for node in expr.nodes()} <= TAME
+
+
 def _adjoints(r: Reduction, values: list[Expr], state: dict[str, Expr]) -> list[Expr]:
     """The derivative of a reduction's result in each of its values."""
     found = state | dict(zip(r.values, values, strict=True))

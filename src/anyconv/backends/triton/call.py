@@ -16,6 +16,33 @@ from ..spread import Spread
 
 Strides = tuple[int, ...]  # of (n, g, o, c, k) and of three spatial axes
 INT32 = 2**31 - 1
+OPTIONS = {
+    "num_stages": 1,
+    "enable_fp_fusion": False,
+}  # for Triton: products and sums are fused where a functor says so
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs, or their gradient, ``y[n, o, *sites]``, and the parts of the state that are saved beside them."""
+
+    y: Tensor
+    state: Tensor | None
+
+    @property
+    def kept(self) -> Tensor:
+        """What a kernel is given for the state; anything, where there is none."""
+        return self.y if self.state is None else self.state
+
+    @property
+    def part(self) -> Tensor:
+        """One part of it."""
+        return self.y if self.state is None else self.state[0]
+
+    @property
+    def pitch(self) -> int:
+        """Numbers from one part to the next."""
+        return 0 if self.state is None else self.state.stride(0)
 
 
 @dataclass(frozen=True)
@@ -96,6 +123,17 @@ class Call:
         )
 
     @property
+    def pads(self) -> bool:
+        """Whether a tap may see what is no pixel."""
+        return any(b > 0 or a > 0 for b, a in zip(self.geometry.before, self.geometry.after, strict=True))
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether its map sees nothing but one pixel and weights."""
+        m = self.problem.mathematics
+        return not m.needs_planes and not any(v.is_image for v in m.outer)
+
+    @property
     def fill(self) -> float:
         """What stands outside the image."""
         return self.geometry.mode if isinstance(self.geometry.mode, float) else 0.0
@@ -127,3 +165,8 @@ def three(values: Ints, missing: int) -> Ints:
 def is_wide(*tensors: Tensor) -> bool:
     """Whether a place in one of these needs more than 32 bits."""
     return any(sum((e - 1) * abs(s) for e, s in zip(t.shape, t.stride(), strict=True)) > INT32 for t in tensors)
+
+
+def blocks(count: int, size: int) -> int:
+    """How many of a size hold so many."""
+    return -(-count // size)

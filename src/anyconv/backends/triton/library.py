@@ -1,7 +1,7 @@
 """library: the functions of the skeletons, and which of them a text needs.
 
->>> [name for name, _ in needed("y = mish(x)")][-2:]
-['softplus', 'mish']
+>>> len(needed(functions(), "y = sigmoid(x)"))
+2
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def functions_of(text: str) -> dict[str, str]:
     }
 
 
-def needed(text: str) -> list[tuple[str, str]]:
-    """The functions of the library that a text calls, and those that these call: each before it is used."""
-    library, wanted, waiting = functions(), set[str](), [text]
+def needed(pool: dict[str, str], text: str) -> list[str]:
+    """The functions of a pool that a text calls, and those that these call, in the order of the pool."""
+    wanted, waiting = set[str](), [text]
     while waiting:
-        called = _called(waiting.pop()) & (set(library) - wanted)
+        called = _called(waiting.pop()) & (set(pool) - wanted)
         wanted |= called
-        waiting += [library[name] for name in called]
-    return [(name, body) for name, body in library.items() if name in wanted]
+        waiting += [pool[name] for name in called]
+    return [body for name, body in pool.items() if name in wanted]
 
 
 def _called(text: str) -> set[str]:

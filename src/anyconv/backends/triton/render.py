@@ -16,7 +16,7 @@ from ...formula import Formula
 from ...mathematics import Mathematics
 from ..functor import Functor, functor
 from .functor import Block
-from .library import functions_of, needed, skeleton
+from .library import functions, functions_of, needed, skeleton
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,25 @@ class Source:
         return f"{self.formula}, {self.kernel} in {self.dtype}"
 
 
-def render(formula: Formula | Mathematics, dtype: str, kernel: str) -> Source:
+def render(formula: Formula | Mathematics, dtype: str, kernel: str, *, saves: bool = True) -> Source:
     """The source of one kernel of a formula, for any shape.
 
     Args:
         kernel: the name of a skeleton.
+        saves: what gradients will need of the state is folded too.
     """
-    return _render(formula.mathematics if isinstance(formula, Formula) else formula, dtype, kernel)
+    return _render(formula.mathematics if isinstance(formula, Formula) else formula, dtype, kernel, saves)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(m: Mathematics, dtype: str, kernel: str) -> Source:
+def _render(m: Mathematics, dtype: str, kernel: str, saves: bool) -> Source:
     made = functor(m)
-    block = Block(made, m, dtype).text()
-    parts = [
-        f"# {m}\n# {kernel} in {dtype}; rendered by anyconv\nimport triton\nimport triton.language as tl\n",
-        *(f"{body}\n" for _, body in needed(block)),
-        *(f"{body}\n" for body in functions_of(skeleton("places")).values()),
-        block,
-        *(f"{body}\n" for body in _parts(skeleton(kernel))),
-    ]
+    block = Block(made, m, dtype, saves=saves)
+    own = "\n\n\n".join(block.functions(kernel))
+    pool = {**functions(), **functions_of(skeleton("places")), **functions_of(skeleton("tiles")), **functions_of(own)}
+    body = _parts(skeleton(kernel))
+    head = f"# {m}\n# {kernel} in {dtype}; rendered by anyconv\nimport triton\nimport triton.language as tl\n"
+    parts = [head, block.constants() + "\n", *(f"{text}\n" for text in [*needed(pool, "\n".join(body)), *body])]
     return Source(str(m), "\n\n".join(parts), made, dtype, kernel)
 
 

@@ -13,11 +13,6 @@ def fma(a, b, c):
 
 
 @triton.jit
-def sign_times(a, b):  # b with the sign changed where a < 0, and 0 where a is 0 or NaN
-    return tl.where(a > 0.0, b, tl.where(a < 0.0, -b, 0.0))
-
-
-@triton.jit
 def bits_of(x):
     return x.to(tl.int64 if x.dtype == tl.float64 else tl.int32, bitcast=True)
 
@@ -29,6 +24,20 @@ def copysign(a, b):
     else:
         y = ((bits_of(a) & 0x7FFFFFFF) | (bits_of(b) & -0x80000000)).to(tl.float32, bitcast=True)
     return y
+
+
+@triton.jit
+def turned(a, b):  # b with the sign changed where a has one
+    if b.dtype == tl.float64:
+        y = tl.where(bits_of(a) < 0, -b, b)
+    else:
+        y = (bits_of(b) ^ (bits_of(a) & -0x80000000)).to(tl.float32, bitcast=True)
+    return y
+
+
+@triton.jit
+def sign_times(a, b):  # 0 where a is 0 or NaN
+    return tl.where(tl.abs(a) > 0.0, turned(a, b), 0.0)
 
 
 @triton.jit

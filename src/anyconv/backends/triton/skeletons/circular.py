@@ -7,25 +7,70 @@ from .arithmetic import bits_of, copysign, isinf, sqrt
 from .exponentials import exp, expm1, log1p
 
 
+# x = n pi + r, or n pi / 2 + r, in three parts. From 2**23 on, where numbers are a radian apart, n has no room: NaN
+@triton.jit
+def sin_of_rest(x, n):  # sin(x - n pi)
+    r = tl.fma(n, -1.50995790e-07, tl.fma(n, -3.14159250, x))
+    z = r * r
+    r = tl.fma(n, -1.07806051e-14, r)
+    p = tl.fma(z, 2.60649563e-06, -0.000198099544)
+    p = tl.fma(z, p, 0.00833307113)
+    p = tl.fma(z, p, -0.166666597)
+    return tl.fma(z * p, r, r)
+
+
 @triton.jit
 def sin(x):
-    return tl.sin(x)
+    if x.dtype == tl.float64:
+        y = tl.sin(x)
+    else:
+        a = tl.abs(x)
+        counted = tl.fma(a, 0.318309886, 12582912.0)
+        y = sin_of_rest(a, counted - 12582912.0)
+        y = (bits_of(y) ^ (bits_of(counted) << 31) ^ (bits_of(x) & -0x80000000)).to(tl.float32, bitcast=True)
+        y = tl.where(a < 8388608.0, y, float("nan"))
+    return y
 
 
 @triton.jit
-def cos(x):
-    return tl.cos(x)
+def cos(x):  # sin(x + pi / 2): n is a half more than a whole number
+    if x.dtype == tl.float64:
+        y = tl.cos(x)
+    else:
+        counted = tl.fma(x, 0.318309886, -0.5) + 12582912.0
+        y = sin_of_rest(x, (counted - 12582912.0) + 0.5)
+        y = (bits_of(y) ^ (bits_of(counted + 1.0) << 31)).to(tl.float32, bitcast=True)
+        y = tl.where(tl.abs(x) < 8388608.0, y, float("nan"))
+    return y
 
 
 @triton.jit
 def tan(x):
-    return tl.where(x == 0.0, x, tl.sin(x) / tl.cos(x))
+    if x.dtype == tl.float64:
+        y = tl.sin(x) / tl.cos(x)
+    else:
+        counted = tl.fma(x, 0.636619772, 12582912.0)
+        n = counted - 12582912.0
+        first = tl.fma(n, -1.57079625, x)
+        r = tl.fma(n, -7.54978942e-08, first)
+        z = r * r
+        rest = tl.fma(n, -7.54978942e-08, first - r)
+        p = tl.fma(z, 0.00444114069, -4.31318767e-05)
+        p = tl.fma(z, p, 0.010941877)
+        p = tl.fma(z, p, 0.0212404355)
+        p = tl.fma(z, p, 0.0540682562)
+        p = tl.fma(z, p, 0.13332586)
+        p = tl.fma(z, p, 0.333333522)
+        t = r + tl.fma(z, tl.fma(r, p, rest), n * -5.39030253e-15)
+        y = tl.where((bits_of(counted) & 1) == 0, t, -1.0 / t)
+        y = tl.where(tl.abs(x) < 4194304.0, y, float("nan"))
+    return tl.where(x == 0.0, x, y)
 
 
 @triton.jit
 def sinc(x):
     t = x * 3.141592653589793
-    return tl.where(x == 0.0, 1.0, tl.sin(t) / t)
+    return tl.where(x == 0.0, 1.0, sin(t) / t)
 
 
 @triton.jit

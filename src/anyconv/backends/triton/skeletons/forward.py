@@ -36,7 +36,7 @@ def forward(
     n, site, real = rows(tl.program_id(0), 0, batch, axes[1][0], axes[2][0], places, SITES, WIDE)
     lane = tl.program_id(1) * FILTERS + tl.arange(0, FILTERS)[None, :]
     o = tl.minimum(lane, filters - 1)
-    state = identity(SITES, FILTERS)
+    state = identity((SITES, FILTERS))
     count = site[0] * 0
     if WHOLE:
         for c in range(channels):
@@ -45,7 +45,7 @@ def forward(
         count += channels
     elif INNER:
         for c in range(channels):
-            inner = inner_identity(SITES, FILTERS)
+            inner = inner_identity((SITES, FILTERS))
             for t in range(taps):
                 pixel, inside = pixel_of(site, tap_at(t, axes), axes)
                 seen = see(tensors, strides, (n, g, o, c, t, site), (pixel, inside), axes, FILL)

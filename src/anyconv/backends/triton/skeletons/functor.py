@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from .places import look
+from .tiles import lane, lane_quarters, put, row, row_quarters
 
 R: tl.constexpr = tl.constexpr(tl.float32)  # in what numbers are computed
 WHOLE: tl.constexpr = tl.constexpr(False)  # whether the map sees all taps at once
@@ -22,8 +23,39 @@ def see(tensors, strides, place, seen, axes, FILL: tl.constexpr):  # what the ma
 
 
 @triton.jit
-def identity(SITES: tl.constexpr, FILTERS: tl.constexpr):
-    return (tl.full((SITES, FILTERS), 0.0, R),)
+def fixed(
+    operands, strides, g, block, lanes
+):  # in a tile: operands that vary with neither taps nor what is summed over
+    return ()
+
+
+@triton.jit
+def at_tap(operands, strides, g, block, lanes, t):  # with taps alone
+    return ()
+
+
+@triton.jit
+def at_four(operands, strides, g, block, lanes, t, step):  # with what is summed over: of four that follow each other
+    at = operands[0] + g * strides[0][0] + t * strides[0][1] + block * strides[0][2] + step * strides[0][3]
+    w = lane_quarters(tl.load(at + lanes[:, :, None] * 4 + tl.arange(0, 4)[None, None, :]))
+    return (w[0],), (w[1],), (w[2],), (w[3],)
+
+
+@triton.jit
+def at_one(operands, strides, g, block, lanes, t, channel):
+    at = operands[0] + g * strides[0][0] + t * strides[0][1] + block * strides[0][2] + channel // 4 * strides[0][3]
+    w = lane(tl.load(at + lanes * 4 + channel % 4))
+    return (w,)
+
+
+@triton.jit
+def joined(x, first, second, third):  # the pixel and the operands, in the order of the map
+    return (x, third[0])
+
+
+@triton.jit
+def identity(SHAPE: tl.constexpr):
+    return (tl.full(SHAPE, 0.0, R),)
 
 
 @triton.jit
@@ -39,7 +71,7 @@ def kept(mask, new, old):  # the new state where something was folded, the old o
 
 
 @triton.jit
-def inner_identity(SITES: tl.constexpr, FILTERS: tl.constexpr):  # the state of one channel
+def inner_identity(SHAPE: tl.constexpr):  # the state of one channel
     return ()
 
 
@@ -88,3 +120,60 @@ def gradient_of(context, seen, total, TARGET: tl.constexpr):  # of a number that
     if TARGET == 1:
         total = tl.fma(c0, x, total)
     return total
+
+
+@triton.jit
+def context_quarters(made, like):  # in a tile: contexts of four outputs, as four
+    c0 = row_quarters(tl.broadcast_to(made[0], like.shape))
+    return (c0[0],), (c0[1],), (c0[2],), (c0[3],)
+
+
+@triton.jit
+def context_rows(made, like):
+    return (row(tl.broadcast_to(made[0], like.shape)),)
+
+
+@triton.jit
+def weights_at(operands, strides, g, o, c, t):
+    at = operands[0] + g * strides[0][1] + o * strides[0][2] + c * strides[0][3] + t * strides[0][4]
+    return (tl.load(at).to(R),)
+
+
+@triton.jit
+def zeros(SHAPE: tl.constexpr):  # sums of the gradients of operands
+    return (tl.full(SHAPE, 0.0, R),)
+
+
+@triton.jit
+def weight_gradients(context, pixel, weights, totals, mask, GUARD: tl.constexpr):
+    c0 = context[0]
+    d0 = totals[0]
+    d0 = tl.fma(c0, pixel, d0)
+    if GUARD:
+        d0 = tl.where(mask, d0, totals[0])
+    return (d0,)
+
+
+@triton.jit
+def put_all(outs, strides, totals, part, t, g, o, c, o_block, c_block, filters, channels):
+    put(outs[0], strides[0], totals[0], part, t, g, o, c, o_block, c_block, filters, channels, True, True)
+
+
+@triton.jit
+def sample(numbers, row, lane):  # to measure the functor by itself: some number for each that the map sees
+    return (tl.load(numbers + row), tl.load(numbers + 1024 + lane))
+
+
+@triton.jit
+def sample_contexts(numbers, row):
+    return (tl.load(numbers - 1024 + row),)
+
+
+@triton.jit
+def operands_of(seen):
+    return (seen[1],)
+
+
+@triton.jit
+def changed(seen, step):
+    return (seen[0] + step, seen[1] + step)

@@ -63,7 +63,7 @@ def state_of_channel(
     SITES: tl.constexpr,
     FILTERS: tl.constexpr,
 ):  # fmt: skip
-    inner = inner_identity(SITES, FILTERS)
+    inner = inner_identity((SITES, FILTERS))
     for t in range(taps):
         pixel, inside = pixel_of(site, tap_at(t, axes), axes)
         new = inner_fold(inner, see(tensors, strides, (n, g, o, c, t, site), (pixel, inside), axes, FILL))

@@ -58,6 +58,15 @@ def seen_from(site, taps, axes):  # how many taps of a site see a pixel
 
 
 @triton.jit
+def counted(site, taps, channels, axes, SKIP: tl.constexpr):  # how many values the field of a site has
+    if SKIP:
+        count = seen_from(site, taps, axes) * channels
+    else:
+        count = site[0] * 0 + site[1] * 0 + site[2] * 0 + taps * channels
+    return count
+
+
+@triton.jit
 def rows(block, first, images, high, wide, places, SIZE: tl.constexpr, WIDE: tl.constexpr):
     # the image and the place of each row of a block; rows beyond the last stand for the last
     row = block * SIZE + tl.arange(0, SIZE)[:, None]
