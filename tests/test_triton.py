@@ -10,11 +10,11 @@ from test_battery import BETTER, GEOMETRIES, MODES, inputs, map_of, mixed, run_o
 from test_language import ADDER, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, values_and_gradients, with_one
 
 import anyconv
-from anyconv import Formula
+from anyconv import Formula, functional
 from anyconv.expr.ops import TABLE
 from anyconv.functional import convolve
 from anyconv.geometry import Geometry
-from anyconv.plan import Problem, choose
+from anyconv.plan import Plan, Problem, choose
 from anyconv.reductions import BUILTIN
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 HAS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if HAS_GPU else "cpu"
 on_a_gpu = pytest.mark.skipif(
-    not HAS_GPU, reason="Triton's interpreter has no half precisions, and this machine no GPU"
+    not HAS_GPU, reason="this machine has no GPU, and an interpreted kernel no half precisions, streams and graphs"
 )
 
 
@@ -250,3 +250,85 @@ def test_it_differentiates_once():
     y = anyconv.conv1d(x, torch.randn(1, 1, 2, device=DEVICE), lambda x, w: torch.abs(x - w), backend="triton")
     with pytest.raises(anyconv.AnyConvError, match="differentiates only once"):
         torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+def test_a_device_without_kernels_is_told_of_once(monkeypatch):
+    """On Apple's GPUs, say; here a tensor on the CPU stands in for one there."""
+    functional._notice.cache_clear()
+    lacking = Plan("reference", "Triton knows no device of the type mps", falls_back=True)
+    monkeypatch.setattr(functional, "choose", lambda problem, backend: lacking)
+    monkeypatch.setattr(functional, "Problem", lambda *parts: Problem(*parts[:-1], "mps"))
+    x, w = torch.randn(1, 2, 5), torch.randn(3, 2, 3)
+    with pytest.warns(UserWarning, match="no device of the type mps; on mps the reference backend computes instead"):
+        got = anyconv.conv1d(x, w, lambda x, w: torch.abs(x - w))
+    anyconv.conv1d(x, w, lambda x, w: torch.abs(x - w))  # warnings are errors here
+    assert torch.equal(got, anyconv.conv1d(x, w, lambda x, w: torch.abs(x - w), backend="reference"))
+
+
+# --- what only a GPU has
+
+
+def layer_and_input():
+    torch.manual_seed(0)
+    layer = anyconv.Conv2d(8, 16, 3, formula=lambda x, w: -torch.abs(x - w), padding=1).cuda()
+    return layer, torch.randn(2, 8, 12, 12, device="cuda", requires_grad=True)
+
+
+def values_of(layer, x):
+    y = layer(x)
+    return [y.detach(), *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
+
+
+@on_a_gpu
+def test_it_is_captured_in_a_graph():
+    layer, x = layer_and_input()
+    want = values_of(layer, x)
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        values_of(layer, x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = values_of(layer, x)
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@on_a_gpu
+def test_it_runs_on_a_stream_of_its_own():
+    layer, x = layer_and_input()
+    want, side = values_of(layer, x), torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        got = values_of(layer, x)
+    torch.cuda.current_stream().wait_stream(side)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has no second GPU")
+def test_it_runs_where_its_tensors_are():
+    layer, x = layer_and_input()
+    want = values_of(layer, x)
+    got = values_of(layer.to("cuda:1"), x.detach().to("cuda:1").requires_grad_())
+    assert all(b.device.index == 1 and torch.equal(a.cpu(), b.cpu()) for a, b in zip(want, got, strict=True))
+
+
+@on_a_gpu
+def test_a_network_around_it_is_compiled():
+    layer, x = layer_and_input()
+    network = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 1), layer, torch.nn.ReLU()).cuda()
+    got, want = values_of(torch.compile(network), x), values_of(network, x)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@on_a_gpu
+def test_places_beyond_32_bits():
+    """The last sites of a tensor of more than 2**31 numbers."""
+    x = torch.zeros(2**31 // 2**20 + 1, 1, 1024, 1024, dtype=torch.float16, device="cuda")
+    x[-1].normal_()
+    w = torch.randn(1, 1, 3, 3, dtype=torch.float16, device="cuda")
+    formula = Formula(lambda x, w: torch.abs(x - w), "max")
+    with torch.no_grad():
+        got, want = (anyconv.conv2d(part, w, formula) for part in (x, x[-1:]))
+    assert torch.equal(got[-1:], want)

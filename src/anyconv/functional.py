@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,7 +73,7 @@ def conv2d(
             ``"skip"`` leaves the taps there out of the reduction; ``"reflect"``, ``"replicate"``, ``"circular"`` as
             ``nn.Conv2d``.
         backend: ``"auto"``, ``"native"`` (torch's own convolution, for what is one), ``"cpp"`` (a kernel generated for
-            the CPU) or ``"reference"`` (plain PyTorch).
+            the CPU), ``"triton"`` (one generated for GPUs) or ``"reference"`` (plain PyTorch).
 
     Returns:
         ``(N, C_out, H_out, W_out)``, or without ``N``, in the dtype of ``x``.
@@ -184,6 +186,8 @@ def _generated(
             return launch.convolve(x, given, bias, left, kernel)
     if plan.backend == "triton" and x.numel() > 0 and problem.out_channels > 0:
         return _on_gpu(x, operands, bias, problem)
+    if plan.falls_back and problem.device != "cpu":
+        _notice(problem.device, plan.reason)
     x, geometry = pad(x, problem.geometry)
     for name, operand in problem.formula.parameters.items():
         if operand.scope == "guide":
@@ -203,6 +207,14 @@ def _on_gpu(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem
         x, geometry = pad(x, left.geometry)
         left = replace(left, geometry=geometry)
     return on_gpu.convolve(x, given, bias, left)
+
+
+@functools.cache
+def _notice(device: str, why: str) -> None:
+    """Say once that a device could do better."""
+    warnings.warn(
+        f"{why}; on {device} the reference backend computes instead: the same numbers, many times slower", stacklevel=2
+    )
 
 
 def _slides(name: str, problem: Problem) -> bool:

@@ -17,7 +17,7 @@ def derived(x: Tensor, params: dict[str, Tensor], formula: Formula, geometry: Ge
     found = {}
     for name, operand in formula.derived.items():
         if operand.scope == "offsets":
-            found[name] = _offsets(geometry).to(x.dtype).to(x.device)
+            found[name] = _offsets(geometry, x.device).to(x.dtype)
         else:
             image = x if operand.of is None else params[operand.of]
             middle = _middle(image, geometry)
@@ -29,9 +29,11 @@ def derived(x: Tensor, params: dict[str, Tensor], formula: Formula, geometry: Ge
     return found
 
 
-def _offsets(geometry: Geometry) -> Tensor:
+def _offsets(geometry: Geometry, device: torch.device) -> Tensor:
     """``(*kernel, dims)``: pixels from the middle of the receptive field."""
-    axes = [(torch.arange(k) - k // 2) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)]
+    axes = [
+        (torch.arange(k, device=device) - k // 2) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)
+    ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 

@@ -51,7 +51,7 @@ def _counts(problem: Problem, x: Tensor) -> Tensor:
     g, m, size = problem.geometry, problem.mathematics, tuple(x.shape[2:])
     channels = x.shape[1] // g.groups
     if m.field is not None or m.inner is not None:  # one of each channel
-        return torch.tensor(channels, device=x.device)
+        return torch.full((), channels, device=x.device)
     counts = torch.zeros(g.sites(size), device=x.device)
     for k in g.offsets():
         counts[g.valid(k, size) if g.mode == "skip" else ...] += channels

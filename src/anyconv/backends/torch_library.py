@@ -70,4 +70,5 @@ def _tensor(value: Any, dtype: torch.dtype, like: torch.Tensor | None) -> torch.
     if isinstance(value, torch.Tensor):
         return value
     kind = torch.bool if isinstance(value, bool) else dtype
-    return torch.tensor(value, dtype=kind, device=None if like is None else like.device)
+    # filled, not copied there: a copy from the CPU cannot be captured in a graph
+    return torch.full((), value, dtype=kind, device=None if like is None else like.device)

@@ -38,12 +38,17 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Plan:
-    """A backend, the reason for it, and, where it is native, the line whose slope is the weight, or the terms."""
+    """A backend, the reason for it, and, where it is native, the line whose slope is the weight, or the terms.
+
+    Args:
+        falls_back: kernels would have been quicker, and are not to be had for the reason.
+    """
 
     backend: str
     reason: str
     line: Line | None = None
     terms: Terms | None = None
+    falls_back: bool = False
 
 
 def choose(problem: Problem, backend: str = "auto") -> Plan:
@@ -87,7 +92,7 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
         raise BackendError(
             f"the {backend} backend has no kernel for {problem.formula}: {lacks}", way_out="Use backend='auto'."
         )
-    return Plan("reference", lacks) if lacks else Plan(kernels, why)
+    return Plan("reference", lacks, falls_back=True) if lacks else Plan(kernels, why)
 
 
 def _asked_for_triton(problem: Problem) -> str:

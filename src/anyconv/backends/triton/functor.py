@@ -207,8 +207,8 @@ class Block:
 def turned(expr: Expr) -> Expr:
     """``expr`` with each product by a sign as a choice: a sum with it is one instruction, which a condition holds back.
 
-    >>> print(turned(apply("sign_times", parse("x - w"), var("g"))))
-    where(abs(x - w) > 0, turned(x - w, g), 0)
+    >>> print(turned(apply("sign_times", parse("x"), var("g"))))
+    where(abs(x) > 0, turned(x, g), 0)
     """
     done: dict[Expr, Expr] = {}
     for node in expr.nodes():

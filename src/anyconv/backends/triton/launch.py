@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -25,10 +26,17 @@ def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, proble
     return y
 
 
+def _on_device_of(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be that of the tensors."""
+    devices = {"cuda": torch.cuda, "xpu": getattr(torch, "xpu", None)}.get(x.device.type)
+    return contextlib.nullcontext() if devices is None else devices.device_of(x)
+
+
 class _Triton(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, trains: bool, bias: Tensor | None, *tensors: Tensor) -> Tensor:
-        y, state = _forward(call, dict(zip(call.names, tensors, strict=True)), bias, saves=trains)
+        with _on_device_of(tensors[0]):
+            y, state = _forward(call, dict(zip(call.names, tensors, strict=True)), bias, saves=trains)
         ctx.call = call
         if trains:
             ctx.save_for_backward(*tensors, *([] if state is None else [state]))
@@ -50,7 +58,8 @@ class _Triton(torch.autograd.Function):
         dtype = saved[0].dtype
         g_bias = bias_gradient(grad.to(compute_dtype(dtype))).to(dtype) if wants_bias else None
         wanted = {name for name, need in zip(call.names, needed, strict=True) if need}
-        found = _backward(call, tensors, Outputs(grad, state), wanted) if wanted else {}
+        with _on_device_of(grad):
+            found = _backward(call, tensors, Outputs(grad, state), wanted) if wanted else {}
         return None, None, g_bias, *(found.get(name) for name in call.names)
 
 
