@@ -23,10 +23,9 @@ from triton.compiler import ASTSource
 from anyconv import Formula
 from anyconv.backends.functor import functor
 from anyconv.backends.layout import Layout
+from anyconv.backends.triton.cut import tile_of
 from anyconv.backends.triton.kernel import load
 from anyconv.backends.triton.render import render
-from anyconv.plan import tiles
-from anyconv.plan.schedule import cost
 from anyconv.plan.tiles import Tile
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -112,17 +111,9 @@ class Target:
 
     @property
     def tile(self) -> Tile:
-        """How it is cut, as `backends/triton/tiled.py` would."""
-        f, operands = functor(self.formula.mathematics), self.layout.operands
-        parts = len(f.parts) if self.saves else f.result_parts
-        if self.kernel == "tiled_forward":
-            return tiles.forward_tile(cost=cost(*f.step[:parts]), parts=parts, lanes=WIDTH)
-        if self.kernel == "tiled_pixels":
-            pixel = f.gradients[self.layout.inputs[0].name]
-            return tiles.pixel_tile(cost=cost(pixel), contexts=len(f.contexts), lanes=WIDTH)
-        learned = [f.gradients[v.name] for v in operands if not v.frozen]
-        numbers = 2 * len(operands) + 3 * (len(f.contexts) - 1)
-        return tiles.weight_tile(cost=cost(*learned), numbers=numbers, rows=WIDTH, lanes=WIDTH)
+        """How it is cut."""
+        m = self.formula.mathematics
+        return tile_of(m, self.kernel, channels=WIDTH, filters=WIDTH, saves=self.saves)
 
 
 def targets(formula: Formula, capability: int = 90) -> list[Target]:
@@ -190,13 +181,13 @@ def _compile(target: Target) -> Any:
         "axes": (("i32",) * 6,) * 3, "phases": ("i32",) * 3, "lattice": ("i32",) * 3, "operands": ("*fp32",) * count,
         "strides": (("i32",) * 4 if packed else eight,) * count, "outer": ("*fp32",) * outer,
         "outer_strides": (eight,) * outer, "outs": ("*fp32",) * count, "out_strides": (("i32",) * 5,) * count,
-        **dict.fromkeys(("y", "gx", "grad", "saved_at", "bias", "x"), "*fp32"),
+        **dict.fromkeys(("y", "gx", "contexts", "saved_at", "bias", "x"), "*fp32"),
         **dict.fromkeys(("y_strides", "gx_strides", "saved_strides"), eight),
     }  # fmt: skip
     for place, name in enumerate(given.function.arg_names):
         if name in constants:
             given.constant(name, constants[name])
-        elif name in ("x_strides", "grad_strides"):
+        elif name in ("x_strides", "context_strides"):
             _image_strides(given, place, name, one=(3 if name == "x_strides" else 2) if target.channels_last else None)
         else:
             given.types[name] = types.get(name, "i32")

@@ -80,7 +80,9 @@ def test_every_operation_has_a_function_or_a_symbol():
     assert [name for name in TABLE if name not in written and name not in functions()] == []
 
 
-@pytest.mark.parametrize("kernel", ["forward", "gradient", "tiled_forward", "tiled_pixels", "tiled_weights", "limit"])
+@pytest.mark.parametrize(
+    "kernel", ["forward", "gradient", "tiled_forward", "tiled_pixels", "tiled_weights", "contexts", "limit"]
+)
 def test_a_file_is_complete_and_has_nothing_that_is_not_used(kernel):
     text = render(Formula(lambda x, w: torch.tanh(x - w), "max"), "float32", kernel).text
     compile(text, kernel, "exec")
@@ -103,7 +105,7 @@ def test_inference_folds_only_what_the_result_needs():
 def test_the_skeletons_functor_has_all_that_they_ask_for():
     """They run as they stand, for x * w: what they import from it is there, and everything in it is imported."""
     own = set(functions_of((SKELETONS / "functor.py").read_text()))
-    kernels = ("forward", "gradient", "tiled_forward", "tiled_pixels", "tiled_weights", "limit")
+    kernels = ("forward", "gradient", "tiled_forward", "tiled_pixels", "tiled_weights", "contexts", "limit")
     asked = set()
     for name in kernels:
         text = (SKELETONS / f"{name}.py").read_text()

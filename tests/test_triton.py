@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from checks import assert_as_good_as, assert_near
-from test_battery import BETTER, GEOMETRIES, MODES, inputs, map_of, mixed, run_oracle, run_ours
+from test_battery import BETTER, GEOMETRIES, MODES, in_fours, inputs, maps_of, mixed, run_oracle, run_ours
 from test_language import ADDER, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, values_and_gradients, with_one
 
 import anyconv
 from anyconv import Formula, functional
-from anyconv.expr.ops import TABLE
 from anyconv.functional import convolve
 from anyconv.geometry import Geometry
 from anyconv.plan import Plan, Problem, choose
@@ -57,16 +56,14 @@ def test_geometry(geometry, reduce, groups):
         assert_near(got, want, terms=want.numel() + gold[0].numel())
 
 
-@pytest.mark.parametrize("row", TABLE.values(), ids=lambda row: row.name)
-def test_every_operation(row):
+@in_fours
+def test_every_operation(rows):
     """In float32, whose values and gradients the exact ones round to."""
     arguments = {"kernel_size": (2,)}
     x, params = inputs((6,), arguments, c_in=1, c_out=3, names="w", dtype=torch.float32)
-    ours = there(lambda x, p: run_ours(x, p, map_of(row), "sum", arguments, "triton"), x, params)
+    ours = there(lambda x, p: run_ours(x, p, maps_of(rows), "sum", arguments, "triton"), x, params)
     exact = x.detach().double().requires_grad_(), {"w": params["w"].detach().double().requires_grad_()}
-    gold = values_and_gradients(
-        run_oracle(*exact, map_of(row, BETTER.get(row.name)), "sum", arguments), [exact[0], exact[1]["w"]]
-    )
+    gold = values_and_gradients(run_oracle(*exact, maps_of(rows, BETTER), "sum", arguments), [exact[0], exact[1]["w"]])
     for got, want in zip(ours, gold, strict=True):
         assert_near(got, want, terms=64)
 

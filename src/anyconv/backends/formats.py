@@ -20,3 +20,16 @@ def empty_like(x: Tensor, shape: Ints, dtype: torch.dtype) -> Tensor:
     last = wanted is not None and not x.is_contiguous() and x.is_contiguous(memory_format=wanted)
     memory_format = wanted if last else torch.contiguous_format
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
+
+
+def parts_like(y: Tensor, count: int) -> Tensor:
+    """Empty tensors for so many numbers of each output, ``(count, *y.shape)``, in the arithmetic's dtype.
+
+    Each lies as ``y`` does.
+    """
+    strides = y.stride()
+    order = sorted(range(y.dim()), key=lambda axis: (-strides[axis], axis))
+    shape = [y.shape[axis] for axis in order]
+    places = [order.index(axis) + 1 for axis in range(y.dim())]
+    whole = torch.empty((count, *shape), dtype=compute_dtype(y.dtype), device=y.device)
+    return whole.permute(0, *places)

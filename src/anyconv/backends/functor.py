@@ -60,6 +60,11 @@ class Functor:
     inner_step: tuple[Expr, ...] = ()
 
     @property
+    def is_direct(self) -> bool:
+        """Whether gradients need nothing of an output but its own gradient."""
+        return self.contexts in ((), (var(GRADIENT),))
+
+    @property
     def counts(self) -> bool:
         """Whether the number of values in a field is needed."""
         return COUNT in {name for expr in (self.result, *self.contexts) for name in expr.names()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 Shapes = tuple[tuple[int, int], ...]
 SHAPES = ((8, 8), (8, 4), (4, 4), (4, 2), (2, 2), (2, 1))  # of a thread: rows, lanes
-ACROSS = ((8, 8), (4, 8), (2, 8), (4, 4), (2, 4), (2, 2), (1, 2))  # where a row costs more than a lane
+ACROSS = ((8, 8), (4, 8), (4, 4), (2, 4), (2, 2), (1, 2))  # where a row costs more than a lane
 ROOM = 64  # numbers that a thread of a tile may hold while it loads others, of its 255 registers
 LONG = 1500  # instructions of an inner loop, beyond which it leaves the instruction cache
 
@@ -60,7 +60,7 @@ def forward_tile(*, cost: int, parts: int, lanes: int) -> Tile:
 def pixel_tile(*, cost: int, contexts: int, lanes: int) -> Tile:
     """The tile of the gradient to pixels, which it holds beside their sums; ``lanes`` are channels.
 
-    A row of it has contexts to compute, a lane has weights to load.
+    A row of it has contexts, of which there may be several, a lane has weights.
     """
     return _wide(cost, 2 + (contexts > 1), lanes, ACROSS)
 
@@ -72,9 +72,9 @@ def weight_tile(*, cost: int, numbers: int, rows: int, lanes: int) -> Tile:
     beside others.
 
     Args:
-        numbers: operands and their sums, and three for each context beyond the first.
+        numbers: operands and their sums, and contexts beyond the first.
     """
-    own_rows, own_lanes = _own(cost, numbers, 2 * ROOM)
+    own_rows, own_lanes = _own(cost, numbers, 2 * ROOM, ACROSS)
     own_rows, own_lanes = min(own_rows, _power(rows)), min(own_lanes, _power(lanes))
     across = min(8, _power(rows) // own_rows)
     return Tile(own_rows, own_lanes, across, 64 // across, 2)

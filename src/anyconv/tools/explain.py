@@ -10,11 +10,14 @@ import torch
 from ..backends.cpp.build import BuildError
 from ..backends.cpp.limit import limit
 from ..backends.cpp.render import render
+from ..backends.triton.cut import is_tiled, tile_of
+from ..backends.triton.render import render as render_for_gpus
 from ..errors import ShapeError
 from ..expr import Expr, differentiate
 from ..expr.expr import statements
 from ..formula import Formula
 from ..functional import AnyFormula
+from ..mathematics import Mathematics
 from ..modules import _ConvNd
 from ..plan import Problem, choose, schedule
 from ..plan.hoist import hoisted
@@ -143,25 +146,51 @@ def _layer_rows(layer: _ConvNd, x_shape: tuple[int, ...] | None) -> list[tuple[s
         rows.append(("work", _work(layer, problem, tuple(x_shape), like.dtype.itemsize)))
     if plan.backend == "cpp":
         rows += _cpp_rows(problem, None if x_shape is None else tuple(x_shape))
+    if plan.backend == "triton":
+        rows += _triton_rows(problem)
     return rows
+
+
+def _triton_rows(problem: Problem) -> list[tuple[str, list[str]]]:
+    """How the kernels are cut, and the file of the forward pass."""
+    before, m = _before(problem)
+    if not is_tiled(m):
+        source = render_for_gpus(m, problem.dtype, "forward")
+        return [*before, ("schedule", ["one evaluation at a time"]), ("source", source.text.rstrip().splitlines())]
+    g, lines = problem.geometry, []
+    for kernel, rows, lanes in (
+        ("tiled_forward", "sites", "filters"), ("tiled_pixels", "pixels", "channels"),
+        ("tiled_weights", "filters", "channels"),
+    ):  # fmt: skip
+        tile = tile_of(m, kernel, channels=problem.in_channels // g.groups, filters=problem.out_channels // g.groups)
+        own = f"{tile.own_rows} x {tile.own_lanes} of each of {32 * tile.warps} threads"
+        lines.append(f"{kernel}: {tile.all_rows} {rows} x {tile.all_lanes} {lanes}, {own}")
+    source = render_for_gpus(m, problem.dtype, "tiled_forward")
+    return [*before, ("schedule", lines), ("source", source.text.rstrip().splitlines())]
+
+
+def _before(problem: Problem) -> tuple[list[tuple[str, list[str]]], Mathematics]:
+    """What is computed before a kernel, and what is left of the formula."""
+    found = hoisted(problem)
+    lines = [
+        f"{part.variable.name} = {' '.join(_text(part.expr))}, once for each ({part.variable.axes or 'call'})"
+        for part in found.parts
+    ]
+    return [("before", lines)] if lines else [], found.mathematics
 
 
 def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str, list[str]]]:
     """The schedule, the time that the arithmetic alone takes, and the generated source."""
     machine = this_machine()
-    found = hoisted(problem)
-    problem = replace(problem, prepared=found.mathematics)
-    before = [(part.variable, " ".join(_text(part.expr))) for part in found.parts]
+    before, left = _before(problem)
+    problem = replace(problem, prepared=left)
     source = render(problem.mathematics, problem.dtype, machine, depthwise=problem.depthwise)
     tile = source.tile
     lines = [
         f"vectors of {machine.lanes(source.itemsize)} lanes, {machine.registers} registers",
         f"tile: forward {tile.sites} sites x {tile.vectors} vectors, backward {tile.filters} filters x {tile.channels}",
     ]
-    rows = [("schedule", lines), ("source", source.text.rstrip().splitlines())]
-    if before:
-        note = "once for each"
-        rows.insert(0, ("before", [f"{v.name} = {text}, {note} ({v.axes or 'call'})" for v, text in before]))
+    rows = [*before, ("schedule", lines), ("source", source.text.rstrip().splitlines())]
     if shape is None:
         return rows
     g, threads = problem.geometry, torch.get_num_threads()

@@ -128,12 +128,6 @@ class Call:
         return any(b > 0 or a > 0 for b, a in zip(self.geometry.before, self.geometry.after, strict=True))
 
     @property
-    def is_tiled(self) -> bool:
-        """Whether its map sees nothing but one pixel and weights."""
-        m = self.problem.mathematics
-        return not m.needs_planes and not any(v.is_image for v in m.outer)
-
-    @property
     def fill(self) -> float:
         """What stands outside the image."""
         return self.geometry.mode if isinstance(self.geometry.mode, float) else 0.0

@@ -12,7 +12,7 @@ from ...mathematics import Mathematics
 from ..functor import INNER, OUTER, USER, ZERO, Functor
 from ..layout import Layout
 from ..spell import Speller, names
-from .readers import LOOPS, function, give, quarters, readers, samples
+from .readers import LOOPS, contexts, function, give, readers, samples
 from .spell import dialect, literal
 
 AXES = (("g", 1), ("o", 2), ("c", 3), ("t", 4))  # where the strides of a view are
@@ -27,9 +27,9 @@ class Block:
         self._parts = f.parts if saves else f.parts[: f.result_parts]
         self._m, self._layout, self._real = m, Layout.of(m), REAL.get(dtype, "float32")
         self._dialect = dialect(self._real)
-        states, contexts = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
+        states, outputs = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
         self.seen = (*self._layout.inputs, *self._layout.operands)
-        own = names([v.name for v in self.seen], self._dialect, taken=[*states, *contexts])
+        own = names([v.name for v in self.seen], self._dialect, taken=[*states, *outputs])
         self._own = list(own.values())
         self._known = {USER + name: spelled for name, spelled in own.items()}
         self._of_channel = {INNER + part: f"inner_{part}" for part in f.inner}
@@ -58,8 +58,8 @@ class Block:
         ]  # fmt: skip
         tiled = kernel in LOOPS
         more = readers(self._m, *LOOPS[kernel]) if tiled else [self._see()]
-        if tiled or kernel == "tiled_weights":
-            more += [*quarters(len(f.contexts)), *self._weights()]
+        if tiled or kernel in ("tiled_weights", "contexts"):
+            more += [*contexts(len(f.contexts)), *self._weights()]
         if kernel == "limit":
             more += [*samples(self._m, len(f.contexts)), *self._weights()]
         return [*more, *own]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...errors import BackendError
 from ...plan import Problem
-from ..formats import compute_dtype, empty_like
+from ..formats import compute_dtype, empty_like, parts_like
 from ..outer import outer_gradients
 from ..sums import bias_gradient
 from . import general, tiled
 from .call import Call, Outputs
+from .cut import is_tiled
 
 
 def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
@@ -70,8 +71,8 @@ def _forward(
     y = empty_like(x, (call.batch, call.problem.out_channels, *call.geometry.sites(call.x_shape[2:])), x.dtype)
     state = None
     if saves and functor.saved:
-        state = y.new_empty((len(functor.saved), *y.shape), dtype=compute_dtype(x.dtype))
-    way = tiled if call.is_tiled else general
+        state = parts_like(y, len(functor.saved))
+    way = tiled if is_tiled(call.problem.mathematics) else general
     way.forward(call, tensors, bias, Outputs(y, state))
     return y, state
 
@@ -80,6 +81,6 @@ def _backward(call: Call, tensors: dict[str, Tensor], outputs: Outputs, wanted: 
     outer = call.layout.outer
     found = outer_gradients(call.problem, tensors, outputs.state, outputs.y, wanted) if outer else {}
     targets = [i for i, v in enumerate(call.seen) if v.source in wanted and not v.frozen]
-    way = tiled if call.is_tiled else general
+    way = tiled if is_tiled(call.problem.mathematics) else general
     way.gradients(call, tensors, outputs, targets, found)
     return {name: d.to(tensors[name].dtype) for name, d in found.items()}

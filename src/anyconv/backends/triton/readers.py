@@ -58,14 +58,17 @@ def readers(m: Mathematics, loop: str, lanes: str) -> list[str]:
     ]
 
 
-def quarters(contexts: int) -> list[str]:
-    """The functions that spread contexts over the rows of a tile, as texts."""
-    wide = [f"tl.broadcast_to(made[{i}], like.shape)" for i in range(contexts)]
-    rows = [f"c{i} = row_quarters({one})" for i, one in enumerate(wide)]
-    four = ", ".join(give([f"c{i}[{q}]" for i in range(contexts)]) for q in range(4))
+def contexts(count: int) -> list[str]:
+    """The functions that write contexts, and read them for the rows of a tile, as texts."""
+    every = range(count)
+    stores = [f"tl.store(pointer + {i} * pitch, tl.broadcast_to(made[{i}], like.shape), mask=mask)" for i in every]
+    loads = [f"tl.load(pointer + {i} * pitch, mask=mask, other=0.0).to(R)" for i in every]
+    four = ", ".join(give([f"c{i}[{q}]" for i in every]) for q in range(4))
     return [
-        function("context_quarters(made, like)", [*rows, f"return {four}"]),
-        function("context_rows(made, like)", [f"return {give([f'row({one})' for one in wide])}"]),
+        function("put_contexts(pointer, pitch, mask, made, like)", stores),
+        function("contexts_at(pointer, pitch, mask)", [f"return {give(loads)}"]),
+        function("context_quarters(made)", [*(f"c{i} = row_quarters(made[{i}])" for i in every), f"return {four}"]),
+        function("context_rows(made)", [f"return {give([f'row(made[{i}])' for i in every])}"]),
     ]
 
 

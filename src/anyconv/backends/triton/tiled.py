@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from ...plan import tiles
-from ...plan.schedule import cost
-from ..formats import compute_dtype
+from ...plan.tiles import Tile
+from ..formats import compute_dtype, parts_like
 from ..functor import is_tame
 from ..sums import add
+from . import general
 from .call import OPTIONS, Call, Outputs, blocks, is_wide, strides_of
+from .cut import tile_of
 from .kernel import load
 from .pack import pack
 from .readers import LOOPS
@@ -23,14 +25,12 @@ STAGES = 2  # of the inner loop: what the next round needs is on its way while t
 
 def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, outputs: Outputs) -> None:
     """Fill the outputs."""
-    y, f = outputs.y, call.functor
-    parts = len(f.parts) if outputs.state is not None else f.result_parts
-    tile = tiles.forward_tile(cost=cost(*f.step[:parts]), parts=parts, lanes=call.filters)
+    y, saves = outputs.y, outputs.state is not None
+    tile = _tile(call, "tiled_forward", saves=saves)
     (x,), (x_strides,) = call.given(call.layout.inputs, tensors)
     outer, outer_strides = call.given(call.layout.outer, tensors)
     operands, strides = _packed(call, tensors, "tiled_forward", tile.all_lanes)
     places = math.prod(call.sites)
-    saves = outputs.state is not None
     kernel = load(render(call.problem.mathematics, call.problem.dtype, "tiled_forward", saves=saves))
     kernel[(blocks(call.batch * places, tile.all_rows), blocks(call.filters, tile.all_lanes), call.geometry.groups)](
         y, outputs.kept, y if bias is None else bias, x, x_strides, operands or (y,), strides or (x_strides[:4],),
@@ -46,10 +46,11 @@ def gradients(
     call: Call, tensors: dict[str, Tensor], outputs: Outputs, targets: list[int], found: dict[str, Tensor]
 ) -> None:
     """Add the gradients of variables to those of their tensors."""
+    contexts = outputs if call.functor.is_direct else _contexts(call, tensors, outputs)
     if 0 in targets:
-        found[call.names[0]] = _pixels(call, tensors, outputs)
+        found[call.names[0]] = _pixels(call, tensors, contexts)
     if set(targets) - {0}:
-        for i, total in _weights(call, tensors, outputs):
+        for i, total in _weights(call, tensors, contexts):
             v = call.layout.operands[i]
             tensor = tensors[v.source]
             if v.source not in found:
@@ -57,13 +58,29 @@ def gradients(
             add(call.spread(v, found[v.source]), total)
 
 
-def _pixels(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> Tensor:
-    f, v, grad = call.functor, call.layout.inputs[0], outputs.y
-    derivative = f.gradients[v.name]
-    tile = tiles.pixel_tile(cost=cost(derivative), contexts=len(f.contexts), lanes=call.channels)
+def _contexts(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> Outputs:
+    """What gradients take from the outputs alone."""
+    grad = outputs.y
+    out = parts_like(grad, len(call.functor.contexts))
+    made = Outputs(out[0], out)
+    outer, outer_strides = call.given(call.layout.outer, tensors)
+    places = math.prod(call.sites)
+    kernel = load(render(call.problem.mathematics, call.problem.dtype, "contexts"))
+    kernel[(blocks(call.batch * places, general.SITES), blocks(call.filters, general.FILTERS), call.geometry.groups)](
+        out, grad, outputs.kept, outer or (grad,), outer_strides or (call.outputs(grad),), call.outputs(made.part),
+        call.outputs(grad), call.outputs(outputs.part), call.axes, call.batch, call.geometry.taps, call.channels,
+        call.filters, places, outputs.pitch, made.pitch, SKIP=call.skips, WIDE=is_wide(grad, out), SITES=general.SITES,
+        FILTERS=general.FILTERS, **OPTIONS,
+    )  # fmt: skip
+    return made
+
+
+def _pixels(call: Call, tensors: dict[str, Tensor], contexts: Outputs) -> Tensor:
+    v = call.layout.inputs[0]
+    derivative = call.functor.gradients[v.name]
+    tile = _tile(call, "tiled_pixels")
     (x,), (x_strides,) = call.given((v,), tensors)
     gx = torch.empty_like(tensors[v.source])
-    outer, outer_strides = call.given(call.layout.outer, tensors)
     operands, strides = _packed(call, tensors, "tiled_pixels", tile.all_lanes)
     phases = tuple(min(axis[3], axis[1]) for axis in call.axes)
     lattice = tuple(blocks(axis[1], axis[3]) for axis in call.axes)
@@ -73,27 +90,21 @@ def _pixels(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> Tensor:
     )  # fmt: skip
     kernel = load(render(call.problem.mathematics, call.problem.dtype, "tiled_pixels"))
     kernel[grid](
-        gx, grad, outputs.kept, x, x_strides, operands or (grad,), strides or (x_strides[:4],), outer or (grad,),
-        outer_strides or (x_strides,), strides_of(call.spread(v, gx)), call.outputs(grad), call.outputs(outputs.part),
-        call.axes, phases, lattice, call.batch, call.geometry.taps, call.channels, call.filters, outputs.pitch,
-        SKIP=call.skips, GUARD=not is_tame(derivative), WIDE=is_wide(x, gx, grad), OWN_PIXELS=tile.own_rows,
-        OWN_CHANNELS=tile.own_lanes, PIXELS=tile.rows, CHANNELS=tile.lanes, STAGES=STAGES, num_warps=tile.warps,
-        **OPTIONS,
+        gx, contexts.kept, x, x_strides, operands or (x,), strides or (x_strides[:4],), strides_of(call.spread(v, gx)),
+        call.outputs(contexts.part), call.axes, phases, lattice, call.batch, call.geometry.taps, call.channels,
+        call.filters, contexts.pitch, GUARD=not is_tame(derivative), WIDE=is_wide(x, gx, contexts.kept),
+        OWN_PIXELS=tile.own_rows, OWN_CHANNELS=tile.own_lanes, PIXELS=tile.rows, CHANNELS=tile.lanes, STAGES=STAGES,
+        num_warps=tile.warps, **OPTIONS,
     )  # fmt: skip
     return gx
 
 
-def _weights(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> list[tuple[int, Tensor]]:
+def _weights(call: Call, tensors: dict[str, Tensor], contexts: Outputs) -> list[tuple[int, Tensor]]:
     """For each operand that learns, by its number: its gradient, with the axes ``(k, c, n, g, o, *space)``."""
-    f, grad, g = call.functor, outputs.y, call.geometry
+    f, grad, g = call.functor, contexts.y, call.geometry
     learned = [(i, v) for i, v in enumerate(call.layout.operands) if not v.frozen]
     derivatives = [f.gradients[v.name] for _, v in learned]
-    tile = tiles.weight_tile(
-        cost=cost(*derivatives),
-        numbers=2 * len(call.layout.operands) + 3 * (len(f.contexts) - 1),
-        rows=call.filters,
-        lanes=call.channels,
-    )
+    tile = _tile(call, "tiled_weights")
     o_blocks, c_blocks = blocks(call.filters, tile.all_rows), blocks(call.channels, tile.all_lanes)
     lines = call.batch * math.prod(call.sites[:2])
     programs = g.taps * o_blocks * c_blocks * g.groups
@@ -112,13 +123,12 @@ def _weights(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> list[t
         for shape in shapes
     ]
     operands, strides = call.given(call.layout.operands, tensors)
-    outer, outer_strides = call.given(call.layout.outer, tensors)
     guard = call.skips and not all(map(is_tame, derivatives))
     kernel = load(render(call.problem.mathematics, call.problem.dtype, "tiled_weights"))
     kernel[(parts, g.taps * o_blocks * c_blocks, g.groups)](
-        tuple(outs), tuple(out.stride() for out in outs), grad, outputs.kept, x, x_strides, operands, strides,
-        outer or (grad,), outer_strides or (x_strides,), call.outputs(grad), call.outputs(outputs.part), call.axes,
-        call.batch, g.taps, call.channels, call.filters, blocks(lines, parts), outputs.pitch, FILL=call.fill,
+        tuple(outs), tuple(out.stride() for out in outs), contexts.kept, x, x_strides, operands, strides,
+        call.outputs(contexts.part), call.axes, call.batch, g.taps, call.channels, call.filters, blocks(lines, parts),
+        contexts.pitch, FILL=call.fill,
         SKIP=call.skips, GUARD=guard, WIDE=is_wide(x, grad), OWN_FILTERS=tile.own_rows, OWN_CHANNELS=tile.own_lanes,
         FILTERS=tile.rows, CHANNELS=tile.lanes, STAGES=STAGES, num_warps=tile.warps, **OPTIONS,
     )  # fmt: skip
@@ -130,6 +140,11 @@ def _weights(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> list[t
         total = total if "k" in v.axes else total.sum(0, keepdim=True)
         found.append((i, total.permute(0, 3, 1, 2).reshape(_as_view(total, g.dims))))
     return found
+
+
+def _tile(call: Call, kernel: str, *, saves: bool = True) -> Tile:
+    m = call.problem.mathematics
+    return tile_of(m, kernel, channels=call.channels, filters=call.filters, saves=saves)
 
 
 def _as_view(total: Tensor, dims: int) -> tuple[int, ...]:

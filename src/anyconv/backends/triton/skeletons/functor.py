@@ -123,14 +123,24 @@ def gradient_of(context, seen, total, TARGET: tl.constexpr):  # of a number that
 
 
 @triton.jit
-def context_quarters(made, like):  # in a tile: contexts of four outputs, as four
-    c0 = row_quarters(tl.broadcast_to(made[0], like.shape))
+def put_contexts(pointer, pitch, mask, made, like):
+    tl.store(pointer, tl.broadcast_to(made[0], like.shape), mask=mask)
+
+
+@triton.jit
+def contexts_at(pointer, pitch, mask):  # 0 where there is no output
+    return (tl.load(pointer, mask=mask, other=0.0).to(R),)
+
+
+@triton.jit
+def context_quarters(made):  # in a tile: contexts of four outputs, as four
+    c0 = row_quarters(made[0])
     return (c0[0],), (c0[1],), (c0[2],), (c0[3],)
 
 
 @triton.jit
-def context_rows(made, like):
-    return (row(tl.broadcast_to(made[0], like.shape)),)
+def context_rows(made):
+    return (row(made[0]),)
 
 
 @triton.jit

@@ -7,22 +7,8 @@ remainder (a phase) are taken together, and taps that none of them has are passe
 import triton
 import triton.language as tl
 
-from .functor import (
-    COUNTS,
-    R,
-    after,
-    at_four,
-    at_one,
-    at_tap,
-    context,
-    context_quarters,
-    context_rows,
-    fixed,
-    gradient_of,
-    joined,
-    saved,
-)
-from .places import counted, site_of, tap_at, unravel
+from .functor import R, at_four, at_one, at_tap, context_quarters, context_rows, contexts_at, fixed, gradient_of, joined
+from .places import site_of, tap_at, unravel
 from .tiles import along_lanes, along_rows, lane, row
 
 
@@ -31,12 +17,11 @@ def has_tap(phase, k, axis):  # whether pixels of a phase are seen through a tap
     return (phase + axis[5] - k * axis[4]) % axis[3] == 0
 
 
-@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "saved_pitch"])
+@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "pitch"])
 def tiled_pixels(
-    gx, grad, saved_at, x, x_strides, operands, strides, outer, outer_strides, gx_strides, grad_strides, saved_strides,
-    axes, phases, lattice, batch, taps, channels, filters, saved_pitch, SKIP: tl.constexpr,
-    GUARD: tl.constexpr, WIDE: tl.constexpr, OWN_PIXELS: tl.constexpr, OWN_CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
-    CHANNELS: tl.constexpr, STAGES: tl.constexpr,
+    gx, contexts, x, x_strides, operands, strides, gx_strides, context_strides, axes, phases, lattice, batch, taps,
+    channels, filters, pitch, GUARD: tl.constexpr, WIDE: tl.constexpr, OWN_PIXELS: tl.constexpr,
+    OWN_CHANNELS: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     # lattice: of how many pixels of one phase an image has along each axis
     g = tl.program_id(2) // (phases[0] * phases[1] * phases[2])
@@ -70,25 +55,13 @@ def tiled_pixels(
             site, there = site_of((d, h, w), k, axes)
             there = there & real
             mask = row(there)
-            count = 0.0
-            count_four = 0.0
-            if COUNTS:
-                count = counted(site, taps, channels, axes, SKIP).to(R)
-                count_four = count[:, :, None]
             second = at_tap(operands, strides, g, block, lanes, t)
-            at = n * grad_strides[0] + g * grad_strides[1]
-            at += site[0] * grad_strides[5] + site[1] * grad_strides[6] + site[2] * grad_strides[7]
-            kept = n * saved_strides[0] + g * saved_strides[1]
-            kept += site[0] * saved_strides[5] + site[1] * saved_strides[6] + site[2] * saved_strides[7]
-            seen = there[:, :, None]
-            out_four = grad + at[:, :, None]
-            kept_four = saved_at + kept[:, :, None]
+            at = n * context_strides[0] + g * context_strides[1]
+            at += site[0] * context_strides[5] + site[1] * context_strides[6] + site[2] * context_strides[7]
+            near = contexts + at[:, :, None]
             for step in tl.range(0, fours, num_stages=STAGES):
-                o = step * 4 + four
-                d_out = tl.load(out_four + o * grad_strides[2], mask=seen, other=0.0).to(R)
-                state = saved(kept_four + o * saved_strides[2], saved_pitch, seen)
-                made = context(d_out, state, count_four, after(outer, outer_strides, (0, g, o, 0, 0, (0, 0, 0))), 0)
-                e, f, i, j = context_quarters(made, d_out)
+                made = contexts_at(near + (step * 4 + four) * context_strides[2], pitch, there[:, :, None])
+                e, f, i, j = context_quarters(made)
                 p, q, r, s = at_four(operands, strides, g, block, lanes, t, step)
                 new = gradient_of(e, joined(pixel, first, second, p), total, 0)
                 total = tl.where(mask, new, total) if GUARD else new
@@ -99,11 +72,9 @@ def tiled_pixels(
                 new = gradient_of(j, joined(pixel, first, second, s), total, 0)
                 total = tl.where(mask, new, total) if GUARD else new
             for o in range(fours * 4, filters):
-                d_out = tl.load(grad + at + o * grad_strides[2], mask=there, other=0.0).to(R)
-                state = saved(saved_at + kept + o * saved_strides[2], saved_pitch, there)
-                made = context(d_out, state, count, after(outer, outer_strides, (0, g, o, 0, 0, (0, 0, 0))), 0)
+                made = contexts_at(contexts + at + o * context_strides[2], pitch, there)
                 third = at_one(operands, strides, g, block, lanes, t, o)
-                new = gradient_of(context_rows(made, d_out), joined(pixel, first, second, third), total, 0)
+                new = gradient_of(context_rows(made), joined(pixel, first, second, third), total, 0)
                 total = tl.where(mask, new, total) if GUARD else new
     at = n * gx_strides[0] + d * gx_strides[5] + h * gx_strides[6] + w * gx_strides[7]
     spot = row(at) + g * gx_strides[1] + c * gx_strides[3]

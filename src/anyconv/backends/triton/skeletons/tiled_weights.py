@@ -7,29 +7,17 @@ joined in their order later: no number is added to by two programs.
 import triton
 import triton.language as tl
 
-from .functor import (
-    COUNTS,
-    R,
-    after,
-    context,
-    context_quarters,
-    context_rows,
-    put_all,
-    saved,
-    weight_gradients,
-    weights_at,
-    zeros,
-)
-from .places import along, counted, tap_at, unravel
+from .functor import R, context_quarters, context_rows, contexts_at, put_all, weight_gradients, weights_at, zeros
+from .places import along, tap_at, unravel
 from .tiles import along_lanes, along_rows, lane, lane_quarters, row, row_quarters
 
 
-@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "lines", "saved_pitch"])
+@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "lines", "pitch"])
 def tiled_weights(
-    outs, out_strides, grad, saved_at, x, x_strides, operands, strides, outer, outer_strides, grad_strides,
-    saved_strides, axes, batch, taps, channels, filters, lines, saved_pitch, FILL: tl.constexpr, SKIP: tl.constexpr,
-    GUARD: tl.constexpr, WIDE: tl.constexpr, OWN_FILTERS: tl.constexpr, OWN_CHANNELS: tl.constexpr,
-    FILTERS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
+    outs, out_strides, contexts, x, x_strides, operands, strides, context_strides, axes, batch, taps, channels, filters,
+    lines, pitch, FILL: tl.constexpr, SKIP: tl.constexpr, GUARD: tl.constexpr, WIDE: tl.constexpr,
+    OWN_FILTERS: tl.constexpr, OWN_CHANNELS: tl.constexpr, FILTERS: tl.constexpr, CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     # lines: of sites, in one part
     part = tl.program_id(0)
@@ -42,7 +30,6 @@ def tiled_weights(
     o, c = tl.minimum(filter, filters - 1), tl.minimum(channel, channels - 1)
     weights = weights_at(operands, strides, g, row(o), lane(c), t)
     total = zeros((OWN_FILTERS, OWN_CHANNELS, FILTERS, CHANNELS))
-    after_all = after(outer, outer_strides, (0, g, o[:, :, None], 0, 0, (0, 0, 0)))
     k = tap_at(t, axes)
     four = tl.arange(0, 4)[None, None, :]
     none = tl.zeros((1, 1), tl.int32)  # masks are tensors, also of one place
@@ -55,20 +42,16 @@ def tiled_weights(
         at_d, at_h = d + none, h + none
         line_inside = (at_d >= 0) & (at_d < axes[0][1]) & (at_h >= 0) & (at_h < axes[1][1])
         image = x + n * x_strides[0] + g * x_strides[1] + d * x_strides[5] + h * x_strides[6] + c * x_strides[3]
-        out = grad + n * grad_strides[0] + g * grad_strides[1] + sd * grad_strides[5] + sh * grad_strides[6]
-        out += o * grad_strides[2]
-        kept = saved_at + n * saved_strides[0] + g * saved_strides[1] + sd * saved_strides[5] + sh * saved_strides[6]
-        kept += o * saved_strides[2]
+        line_contexts = contexts + n * context_strides[0] + g * context_strides[1] + o * context_strides[2]
+        line_contexts += sd * context_strides[5] + sh * context_strides[6]
         for step in tl.range(0, fours, num_stages=STAGES):
             site = step * 4 + four
             w = along(site, k[2], axes[2])
             inside = line_inside[:, :, None] & (w >= 0) & (w < axes[2][1])
             seen = tl.load(image[:, :, None] + w * x_strides[7], mask=inside, other=FILL).to(R)
             counts = inside if SKIP else site >= 0
-            d_out = tl.load(out[:, :, None] + site * grad_strides[7], mask=counts, other=0.0).to(R)
-            state = saved(kept[:, :, None] + site * saved_strides[7], saved_pitch, site >= 0)
-            count = counted((sd, sh, site), taps, channels, axes, SKIP).to(R) if COUNTS else 0.0
-            e, f, i, j = context_quarters(context(d_out, state, count, after_all, 0), d_out)
+            made = contexts_at(line_contexts[:, :, None] + site * context_strides[7], pitch, counts)
+            e, f, i, j = context_quarters(made)
             p, q, r, s = lane_quarters(seen)
             ep, fp, ip, jp = row_quarters(counts)
             total = weight_gradients(e, p, weights, total, ep, GUARD and SKIP)
@@ -81,10 +64,6 @@ def tiled_weights(
             inside = line_inside & (w >= 0) & (w < axes[2][1])
             seen = tl.load(image + w * x_strides[7], mask=inside, other=FILL).to(R)
             counts = inside if SKIP else site >= 0
-            d_out = tl.load(out + site * grad_strides[7], mask=counts, other=0.0).to(R)
-            state = saved(kept + site * saved_strides[7], saved_pitch, site >= 0)
-            count = counted((sd, sh, site), taps, channels, axes, SKIP).to(R) if COUNTS else 0.0
-            after_one = after(outer, outer_strides, (0, g, o, 0, 0, (0, 0, 0)))
-            made = context_rows(context(d_out, state, count, after_one, 0), d_out)
+            made = context_rows(contexts_at(line_contexts + site * context_strides[7], pitch, counts))
             total = weight_gradients(made, lane(seen), weights, total, counts, GUARD and SKIP)
     put_all(outs, out_strides, total, part, t, g, row(filter), lane(channel), o_block, c_block, filters, channels)
