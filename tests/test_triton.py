@@ -45,7 +45,11 @@ def paired(*lists):
     return list(zip(*(itertools.islice(itertools.cycle(values), length) for values in lists), strict=True))
 
 
-@pytest.mark.parametrize(("geometry", "reduce", "groups"), paired(GEOMETRIES, list(BUILTIN), [1, 2, 2]), ids=str)
+@pytest.mark.parametrize(
+    ("geometry", "reduce", "groups"),
+    paired(GEOMETRIES, ["logsumexp", "prod", "sum", "max", "min", "mean"], [1, 2, 2]),
+    ids=str,
+)
 def test_geometry(geometry, reduce, groups):
     arguments, size = geometry
     arguments = {**arguments, "groups": groups}
@@ -183,6 +187,22 @@ def test_a_bias_and_tensors_of_any_strides():
     assert_as_reference(run, leaves)
 
 
+def test_pooling_has_no_weights():
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    formula = Formula(lambda x: x * x, "logsumexp")
+    assert_as_reference(lambda b, x: anyconv.Pool2d((2, 3), formula, stride=2, padding=1, backend=b)(x), [x])
+
+
+def test_one_image_and_a_gradient_that_is_no_memory_of_its_own():
+    leaves = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 5), (2, 3, 2))]
+
+    def run(backend, x, w):
+        y = anyconv.conv1d(x, w, lambda x, w: torch.abs(x - w), backend=backend)
+        return -(y.sum() * torch.ones(2, dtype=torch.float64, device=y.device))
+
+    assert_as_reference(run, leaves)
+
+
 def test_two_runs_give_the_same_bits():
     case = Case(
         with_one, "logsumexp", {"w": "per_tap", "v": "shared"}, {"kernel_size": (3,)}, (40,), dtype=torch.float32
@@ -218,6 +238,7 @@ def test_half_precision(reduce, dtype):
         (lambda x, w: torch.atan(x * w), {}, "atan is computed in float32"),
         (lambda x, w: torch.abs(x * w), {"device": "mps"}, "knows no device of the type mps"),
         (lambda x, w: torch.abs(x * w), {"dtype": "int32"}, "dtype int32"),
+        (lambda x, w: torch.abs(x * w), {"geometry": replace(Geometry.of(1, 3), groups=70000)}, "70000 groups"),
     ],
 )
 def test_what_it_cannot_compute(function, change, message):

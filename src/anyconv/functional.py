@@ -186,7 +186,7 @@ def _generated(
             return launch.convolve(x, given, bias, left, kernel)
     if plan.backend == "triton" and x.numel() > 0 and problem.out_channels > 0:
         return _on_gpu(x, operands, bias, problem)
-    if plan.falls_back and problem.device != "cpu":
+    if plan.falls_back and problem.device not in ("cpu", "meta"):
         _notice(problem.device, plan.reason)
     x, geometry = pad(x, problem.geometry)
     for name, operand in problem.formula.parameters.items():

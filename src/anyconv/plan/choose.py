@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
 import importlib.util
+import math
 import os
+import re
 from dataclasses import dataclass
 
 from ..errors import BackendError, DtypeError
@@ -21,6 +26,8 @@ from .separate import Terms, is_worth, separated
 
 BACKENDS = ("auto", "native", "cpp", "triton", "reference")
 UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds for so many, and minutes for more
+GRID = 65535  # of CUDA, along all axes but the first
+OLDEST_TRITON = (3, 4)
 TRITON_DEVICES = ("cuda", "xpu")  # torch calls ROCm's devices cuda too
 ROUNDED = {
     "asin",
@@ -115,10 +122,23 @@ def _beyond_triton(problem: Problem) -> str:
         return f"Triton knows no device of the type {problem.device}"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    m = problem.formula.mathematics
+    if (version := _triton_version()) < OLDEST_TRITON:
+        return f"Triton {'.'.join(map(str, version))} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    m, g = problem.formula.mathematics, problem.geometry
+    if g.groups * math.prod(g.stride) > GRID:
+        return f"its {g.groups} groups, times the stride, are more than a GPU's grid has room for"
     if problem.dtype == "float64" and (rounded := sorted(ROUNDED & _operations(m))):
         return f"{', '.join(rounded)} is computed in float32"
     return _unrolled(problem)
+
+
+@functools.cache
+def _triton_version() -> tuple[int, ...]:
+    """Of whichever distribution brings Triton: it has another name for each kind of GPU."""
+    for name in ("triton", "pytorch-triton-rocm", "triton-rocm", "pytorch-triton-xpu", "triton-xpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return tuple(int(part) for part in re.findall(r"\d+", importlib.metadata.version(name))[:2])
+    return OLDEST_TRITON  # installed in a way that says no version
 
 
 def _operations(m: Mathematics) -> set[str]:

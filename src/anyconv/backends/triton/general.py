@@ -63,11 +63,11 @@ def _gradient(call: Call, tensors: dict[str, Tensor], outputs: Outputs, target: 
     which = (call.geometry.taps if "k" in v.axes else 1) * (call.channels if "c" in v.axes else 1)
     which *= blocks(call.filters, FILTERS) if "o" in v.axes else 1
     kernel = load(render(call.problem.mathematics, call.problem.dtype, "gradient"))
-    kernel[(programs, which, call.geometry.groups)](
+    kernel[(programs * which, call.geometry.groups)](
         out, grad, outputs.kept, seen, strides, outer or (grad,), outer_strides or (strides[0],), strides_of(out[0]),
         call.outputs(grad), call.outputs(outputs.part), call.axes, call.batch, call.geometry.taps, call.channels,
-        call.filters, math.prod(space), space[1], space[2], blocks(rows, programs), outputs.pitch, v.tap or 0,
-        out.stride(0), FILL=call.fill, TARGET=target, SLIDES=v.slides, ROWS=v.is_image, BY_IMAGE=by_image,
+        call.filters, math.prod(space), space[1], space[2], programs, blocks(rows, programs), outputs.pitch,
+        v.tap or 0, out.stride(0), FILL=call.fill, TARGET=target, SLIDES=v.slides, ROWS=v.is_image, BY_IMAGE=by_image,
         BY_FILTER="o" in v.axes, BY_CHANNEL="c" in v.axes, BY_TAP="k" in v.axes, SKIP=call.skips,
         WIDE=is_wide(grad, out, *seen), SITES=SITES, FILTERS=FILTERS, **OPTIONS,
     )  # fmt: skip

@@ -60,7 +60,7 @@ class _Triton(torch.autograd.Function):
         g_bias = bias_gradient(grad.to(compute_dtype(dtype))).to(dtype) if wants_bias else None
         wanted = {name for name, need in zip(call.names, needed, strict=True) if need}
         with _on_device_of(grad):
-            found = _backward(call, tensors, Outputs(grad, state), wanted) if wanted else {}
+            found = _backward(call, tensors, Outputs(grad.resolve_neg(), state), wanted) if wanted else {}
         return None, None, g_bias, *(found.get(name) for name in call.names)
 
 

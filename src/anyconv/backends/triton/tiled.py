@@ -109,12 +109,8 @@ def _weights(call: Call, tensors: dict[str, Tensor], contexts: Outputs) -> list[
     lines = call.batch * math.prod(call.sites[:2])
     programs = g.taps * o_blocks * c_blocks * g.groups
     (x,), (x_strides,) = call.given(call.layout.inputs, tensors)
-    parts = tiles.weight_parts(
-        lines=lines,
-        programs=programs,
-        images=x.numel() + grad.numel(),
-        weights=len(learned) * g.taps * call.channels * grad.shape[1],
-    )
+    weights, images = len(learned) * g.taps * call.channels * grad.shape[1], x.numel() + grad.numel()
+    parts = tiles.weight_parts(lines=lines, programs=programs, images=images, weights=weights)
     shapes = [
         (call.filters if "o" in v.axes else o_blocks, call.channels if "c" in v.axes else c_blocks) for _, v in learned
     ]
@@ -125,12 +121,12 @@ def _weights(call: Call, tensors: dict[str, Tensor], contexts: Outputs) -> list[
     operands, strides = call.given(call.layout.operands, tensors)
     guard = call.skips and not all(map(is_tame, derivatives))
     kernel = load(render(call.problem.mathematics, call.problem.dtype, "tiled_weights"))
-    kernel[(parts, g.taps * o_blocks * c_blocks, g.groups)](
+    kernel[(parts * g.taps * o_blocks * c_blocks, g.groups)](
         tuple(outs), tuple(out.stride() for out in outs), contexts.kept, x, x_strides, operands, strides,
-        call.outputs(contexts.part), call.axes, call.batch, g.taps, call.channels, call.filters, blocks(lines, parts),
-        contexts.pitch, FILL=call.fill,
-        SKIP=call.skips, GUARD=guard, WIDE=is_wide(x, grad), OWN_FILTERS=tile.own_rows, OWN_CHANNELS=tile.own_lanes,
-        FILTERS=tile.rows, CHANNELS=tile.lanes, STAGES=STAGES, num_warps=tile.warps, **OPTIONS,
+        call.outputs(contexts.part), call.axes, call.batch, g.taps, call.channels, call.filters, parts,
+        blocks(lines, parts), contexts.pitch, FILL=call.fill, SKIP=call.skips, GUARD=guard, WIDE=is_wide(x, grad),
+        OWN_FILTERS=tile.own_rows, OWN_CHANNELS=tile.own_lanes, FILTERS=tile.rows, CHANNELS=tile.lanes, STAGES=STAGES,
+        num_warps=tile.warps, **OPTIONS,
     )  # fmt: skip
     found = []
     for (i, v), out in zip(learned, outs, strict=True):

@@ -74,14 +74,16 @@ def state_of_channel(
 @triton.jit
 def gradient(
     out, grad, saved_at, tensors, strides, outer, outer_strides, out_strides, grad_strides, saved_strides, axes, batch,
-    taps, channels, filters, places, high, wide, blocks, saved_pitch, tap, part_pitch, FILL: tl.constexpr,
+    taps, channels, filters, places, high, wide, programs, blocks, saved_pitch, tap, part_pitch, FILL: tl.constexpr,
     TARGET: tl.constexpr, SLIDES: tl.constexpr, ROWS: tl.constexpr, BY_IMAGE: tl.constexpr, BY_FILTER: tl.constexpr,
     BY_CHANNEL: tl.constexpr, BY_TAP: tl.constexpr, SKIP: tl.constexpr, WIDE: tl.constexpr, SITES: tl.constexpr,
     FILTERS: tl.constexpr,
 ):  # fmt: skip
-    # rows are pixels where the variable slides, sites elsewhere: places, of which high x wide are the last two axes
-    g = tl.program_id(2)
-    which = tl.program_id(1)
+    # rows are pixels where the variable slides, sites elsewhere: places, of which high x wide are the last two axes.
+    # The first axis of a grid alone has room for many: programs for rows, for each of what else the variable has
+    g = tl.program_id(1)
+    program = tl.program_id(0) % programs
+    which = tl.program_id(0) // programs
     t_first, c_first, f_first = 0, 0, 0
     t_last, c_last, f_last = taps, channels, tl.cdiv(filters, FILTERS)
     if BY_TAP:
@@ -98,7 +100,7 @@ def gradient(
     if WHOLE:
         t_first = tap
         t_last = tap + 1
-    b_first = tl.program_id(0) * blocks
+    b_first = program * blocks
     images = batch if BY_IMAGE else 1
     acc = tl.full((SITES, FILTERS), 0.0, R)
     n_last = 1 if BY_IMAGE else batch
@@ -142,7 +144,7 @@ def gradient(
     else:
         acc = tl.sum(acc, axis=0, keep_dims=True)
         real = tl.full((1, 1), 1, tl.int1)
-        at += tl.program_id(0) * part_pitch
+        at += program * part_pitch
     if BY_FILTER:
         lane = f_first * FILTERS + tl.arange(0, FILTERS)[None, :]
         at += lane * out_strides[2]

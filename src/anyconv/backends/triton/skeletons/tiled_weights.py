@@ -12,19 +12,21 @@ from .places import along, tap_at, unravel
 from .tiles import along_lanes, along_rows, lane, lane_quarters, row, row_quarters
 
 
-@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "lines", "pitch"])
+@triton.jit(do_not_specialize=["batch", "taps", "channels", "filters", "parts", "lines", "pitch"])
 def tiled_weights(
     outs, out_strides, contexts, x, x_strides, operands, strides, context_strides, axes, batch, taps, channels, filters,
-    lines, pitch, FILL: tl.constexpr, SKIP: tl.constexpr, GUARD: tl.constexpr, WIDE: tl.constexpr,
+    parts, lines, pitch, FILL: tl.constexpr, SKIP: tl.constexpr, GUARD: tl.constexpr, WIDE: tl.constexpr,
     OWN_FILTERS: tl.constexpr, OWN_CHANNELS: tl.constexpr, FILTERS: tl.constexpr, CHANNELS: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
     # lines: of sites, in one part
-    part = tl.program_id(0)
-    t = tl.program_id(1) % taps
-    o_block = tl.program_id(1) // taps % tl.cdiv(filters, OWN_FILTERS * FILTERS)
-    c_block = tl.program_id(1) // taps // tl.cdiv(filters, OWN_FILTERS * FILTERS)
-    g = tl.program_id(2)
+    part = tl.program_id(0) % parts
+    which = tl.program_id(0) // parts
+    t = which % taps
+    o_blocks = tl.cdiv(filters, OWN_FILTERS * FILTERS)
+    o_block = which // taps % o_blocks
+    c_block = which // taps // o_blocks
+    g = tl.program_id(1)
     filter = along_rows(o_block, OWN_FILTERS, FILTERS)
     channel = c_block * (OWN_CHANNELS * CHANNELS) + along_lanes(OWN_CHANNELS, CHANNELS)
     o, c = tl.minimum(filter, filters - 1), tl.minimum(channel, channels - 1)
