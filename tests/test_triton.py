@@ -1,5 +1,6 @@
 """The triton backend against the float64 oracle: under Triton's interpreter where there is no GPU, on the GPU where there is one."""
 
+import importlib
 import itertools
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from anyconv.reductions import BUILTIN
 pytest.importorskip("triton", reason="Triton is not installed")
 # lanes whose results are dropped compute with what is there, which numpy remarks upon
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+choose_module = importlib.import_module("anyconv.plan.choose")  # the package has a function of that name
 HAS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if HAS_GPU else "cpu"
 on_a_gpu = pytest.mark.skipif(
@@ -350,3 +352,13 @@ def test_places_beyond_32_bits():
     with torch.no_grad():
         got, want = (anyconv.conv2d(part, w, formula) for part in (x, x[-1:]))
     assert torch.equal(got[-1:], want)
+
+
+def test_triton_may_be_missing_or_old(monkeypatch):
+    problem = Problem(Formula(lambda x, w: torch.abs(x - w)), Geometry.of(1, 3), 2, 2, "float32", "cuda")
+    monkeypatch.setattr(choose_module, "_triton_version", lambda: (3, 2))
+    assert choose(problem) == Plan("reference", "Triton 3.2 is older than 3.4", falls_back=True)
+    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: None)
+    assert choose(problem).reason == "Triton is not installed"
+    with pytest.raises(anyconv.AnyConvError, match=r"the triton backend has no kernel for .*: Triton is not installed"):
+        choose(problem, "triton")
