@@ -126,7 +126,7 @@ def test_tiles_have_a_thread_for_each_square(cost, rows, lanes):
     for tile in (
         tiles.forward_tile(cost=cost, parts=2, lanes=lanes),
         tiles.pixel_tile(cost=cost, contexts=2, lanes=lanes),
-        tiles.weight_tile(cost=cost, numbers=4, rows=rows, lanes=lanes),
+        tiles.weight_tile(cost=cost, contexts=2, operands=1, rows=rows, lanes=lanes),
     ):
         assert tile.rows * tile.lanes == 32 * tile.warps
         sides = (tile.own_rows, tile.own_lanes, tile.rows, tile.lanes)

@@ -65,16 +65,16 @@ def pixel_tile(*, cost: int, contexts: int, lanes: int) -> Tile:
     return _wide(cost, 2 + (contexts > 1), lanes, ACROSS)
 
 
-def weight_tile(*, cost: int, numbers: int, rows: int, lanes: int) -> Tile:
+def weight_tile(*, cost: int, contexts: int, operands: int, rows: int, lanes: int) -> Tile:
     """The tile of the gradients to operands; ``rows`` are filters, ``lanes`` channels.
 
     A thread holds twice as much as elsewhere: what it loads is the less, and two warps of such threads find room
     beside others.
 
-    Args:
-        numbers: operands and their sums, and contexts beyond the first.
+    Where there are several contexts, they are what is worth using more than once; else what pixels become.
     """
-    own_rows, own_lanes = _own(cost, numbers, 2 * ROOM, ACROSS)
+    numbers = 2 * operands + contexts - 1
+    own_rows, own_lanes = _own(cost, numbers, 2 * ROOM, ACROSS if contexts > 1 else SHAPES)
     own_rows, own_lanes = min(own_rows, _power(rows)), min(own_lanes, _power(lanes))
     across = min(8, _power(rows) // own_rows)
     return Tile(own_rows, own_lanes, across, 64 // across, 2)

@@ -35,5 +35,6 @@ def tile_of(m: Mathematics, kernel: str, *, channels: int, filters: int, saves: 
         pixel = f.gradients[layout.inputs[0].name]
         return tiles.pixel_tile(cost=cost(pixel), contexts=len(f.contexts), lanes=channels)
     learned = [f.gradients[v.name] for v in layout.operands if not v.frozen]
-    numbers = 2 * len(layout.operands) + len(f.contexts) - 1
-    return tiles.weight_tile(cost=cost(*learned), numbers=numbers, rows=filters, lanes=channels)
+    return tiles.weight_tile(
+        cost=cost(*learned), contexts=len(f.contexts), operands=len(layout.operands), rows=filters, lanes=channels
+    )
