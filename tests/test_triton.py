@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from checks import assert_as_good_as, assert_near
-from test_battery import BETTER, GEOMETRIES, MODES, in_fours, inputs, maps_of, mixed, run_oracle, run_ours
+from test_battery import BETTER, GEOMETRIES, MODES, inputs, maps_of, mixed, run_oracle, run_ours, some_at_a_time
 from test_language import ADDER, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, values_and_gradients, with_one
 
 import anyconv
@@ -55,14 +55,14 @@ def paired(*lists):
 def test_geometry(geometry, reduce, groups):
     arguments, size = geometry
     arguments = {**arguments, "groups": groups}
-    x, params = inputs(size, arguments)
+    x, params = inputs(size, arguments, c_in=2 * groups, c_out=2 * groups)
     ours = there(lambda x, p: run_ours(x, p, mixed, reduce, arguments, "triton"), x, params)
     gold = values_and_gradients(run_oracle(x, params, mixed, reduce, arguments), [x, *params.values()])
     for got, want in zip(ours, gold, strict=True):
         assert_near(got, want, terms=want.numel() + gold[0].numel())
 
 
-@in_fours
+@some_at_a_time
 def test_every_operation(rows):
     """In float32, whose values and gradients the exact ones round to."""
     arguments = {"kernel_size": (2,)}
@@ -91,13 +91,13 @@ def test_scope(scope, reduce, mode):
         "padding_mode": mode,
     }
     function = with_one if scope in SCOPES else lambda x, w, v: torch.tanh(x * w + total(v))
-    assert_agrees(Case(function, reduce, {"w": "per_tap", "v": scope}, arguments, (3, 4)))
+    assert_agrees(Case(function, reduce, {"w": "per_tap", "v": scope}, arguments, (3, 4), c_in=2, c_out=4))
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 def test_reduction_of_two_values_or_a_norm(reduce):
     arguments = {"kernel_size": (2, 2), "stride": (1, 2), "padding": (1, 0), "padding_mode": "skip", "groups": 2}
-    assert_agrees(Case(REDUCTIONS[reduce], reduce, {"w": "per_tap"}, arguments, (3, 4)))
+    assert_agrees(Case(REDUCTIONS[reduce], reduce, {"w": "per_tap"}, arguments, (3, 4), c_in=2, c_out=4))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -113,7 +113,7 @@ def test_padding_mode(mode):
 def test_two_levels(taps, channels, mode):
     function = REDUCTIONS["softmax"] if taps == "softmax" else (lambda x, w: torch.tanh(x + w))
     arguments = {"kernel_size": (2, 2), "padding": (1, 1), "groups": 2, "padding_mode": mode}
-    assert_agrees(Case(function, ("over", taps, channels), {"w": "per_tap"}, arguments, (3, 3)))
+    assert_agrees(Case(function, ("over", taps, channels), {"w": "per_tap"}, arguments, (3, 3), c_out=4))
 
 
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
