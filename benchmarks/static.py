@@ -30,23 +30,10 @@ from anyconv.plan.tiles import Tile
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 WIDTH = 256  # filters and channels
-LOADS = {
-    "LDS",
-    "LDSM",
-    "STS",
-    "STSM",
-    "LDG",
-    "STG",
-    "LDGSTS",
-    "LDC",
-    "ULDC",
-    "BAR",
-    "DEPBAR",
-    "LDGDEPBAR",
-    "LDL",
-    "STL",
+LOADS = {  # and waiting for them
+    "LDS", "LDSM", "STS", "STSM", "LDG", "STG", "LDGSTS", "LDC", "ULDC", "BAR", "DEPBAR", "LDGDEPBAR", "LDL", "STL",
     "WARPSYNC",
-}
+}  # fmt: skip
 ALIGNED = [["tt.divisibility", 16]]
 
 
@@ -71,11 +58,6 @@ class Loop:
     loads: float
     special: float
     least: float
-
-    @property
-    def over(self) -> float:
-        """How many times the least."""
-        return self.slots / self.least
 
 
 PASSES = {  # pass -> skeleton, and the names of its rows and lanes

@@ -12,6 +12,8 @@ from test_language import ADDER, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, t
 
 import anyconv
 from anyconv import Formula, functional
+from anyconv.backends.triton import general, tiled
+from anyconv.backends.triton import launch as on_gpu
 from anyconv.functional import convolve
 from anyconv.geometry import Geometry
 from anyconv.plan import Plan, Problem, choose
@@ -203,6 +205,24 @@ def test_one_image_and_a_gradient_that_is_no_memory_of_its_own():
         return -(y.sum() * torch.ones(2, dtype=torch.float64, device=y.device))
 
     assert_as_reference(run, leaves)
+
+
+@pytest.mark.parametrize("way", ["tiled", "general"])
+def test_the_skeletons_run_as_they_stand(way, monkeypatch):
+    """Without a rendered functor they are the ordinary convolution."""
+
+    def skeleton(source):
+        return getattr(importlib.import_module(f"anyconv.backends.triton.skeletons.{source.kernel}"), source.kernel)
+
+    monkeypatch.setattr(tiled, "load", skeleton)
+    monkeypatch.setattr(general, "load", skeleton)
+    monkeypatch.setattr(on_gpu, "is_tiled", lambda m: way == "tiled")
+    x, w = (torch.randn(s, requires_grad=True) for s in ((2, 5, 4, 4), (3, 5, 2, 2)))
+    ours = there(lambda x, p: anyconv.conv2d(x, p, lambda x, w: x * w, padding=1, backend="triton"), x, {"w": w})
+    exact = [leaf.detach().double().requires_grad_() for leaf in (x, w)]
+    gold = values_and_gradients(torch.nn.functional.conv2d(*exact, padding=1), exact)
+    for got, want in zip(ours, gold, strict=True):
+        assert_near(got, want, terms=64)
 
 
 def test_two_runs_give_the_same_bits():

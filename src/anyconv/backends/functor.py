@@ -182,6 +182,7 @@ TAME = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=1024)
 def is_tame(expr: Expr) -> bool:
     """Whether an Expr is a number wherever its variables are: then what is multiplied by a context of 0 is 0."""
     return {node.op for node in expr.nodes()} <= TAME

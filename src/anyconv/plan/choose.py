@@ -29,17 +29,9 @@ UNROLLED = 400  # operations of a map of whole fields: a compiler needs seconds 
 GRID = 65535  # of CUDA, along all axes but the first
 OLDEST_TRITON = (3, 4)
 TRITON_DEVICES = ("cuda", "xpu")  # torch calls ROCm's devices cuda too
-ROUNDED = {
-    "asin",
-    "acos",
-    "atan",
-    "atan2",
-    "erfc",
-    "erfinv",
-    "lgamma",
-    "digamma",
-    "polygamma",
-}  # to float32, by Triton's
+ROUNDED = {  # to float32, by Triton's kernels
+    "asin", "acos", "atan", "atan2", "erfc", "erfinv", "lgamma", "digamma", "polygamma",
+}  # fmt: skip
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -141,6 +133,7 @@ def _triton_version() -> tuple[int, ...]:
     return OLDEST_TRITON  # installed in a way that says no version
 
 
+@functools.lru_cache(maxsize=256)
 def _operations(m: Mathematics) -> set[str]:
     """What a kernel of a formula may compute: the operations of all it says, and of their derivatives."""
     exprs = [*m.values, m.finish, *(slope for _, slopes in m.slopes for slope in slopes)]

@@ -16,10 +16,7 @@ from ..spread import Spread
 
 Strides = tuple[int, ...]  # of (n, g, o, c, k) and of three spatial axes
 INT32 = 2**31 - 1
-OPTIONS = {
-    "num_stages": 1,
-    "enable_fp_fusion": False,
-}  # for Triton: products and sums are fused where a functor says so
+OPTIONS = {"num_stages": 1, "enable_fp_fusion": False}  # of Triton: a functor says what is fused
 
 
 @dataclass(frozen=True)

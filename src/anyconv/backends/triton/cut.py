@@ -6,6 +6,8 @@ Tile(own_rows=8, own_lanes=8, rows=16, lanes=8, warps=4)
 
 from __future__ import annotations
 
+import functools
+
 from ...mathematics import Mathematics
 from ...plan import tiles
 from ...plan.schedule import cost
@@ -19,6 +21,7 @@ def is_tiled(m: Mathematics) -> bool:
     return not m.needs_planes and not any(v.is_image for v in m.outer)
 
 
+@functools.lru_cache(maxsize=1024)  # asked for at every call
 def tile_of(m: Mathematics, kernel: str, *, channels: int, filters: int, saves: bool = True) -> Tile:
     """The tile of a kernel.
 

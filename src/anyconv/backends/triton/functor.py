@@ -16,7 +16,6 @@ from .readers import LOOPS, contexts, function, give, readers, samples
 from .spell import dialect, literal
 
 AXES = (("g", 1), ("o", 2), ("c", 3), ("t", 4))  # where the strides of a view are
-REAL = {"float64": "float64"}  # in what numbers are computed; float32 where nothing is said
 
 
 class Block:
@@ -25,11 +24,11 @@ class Block:
     def __init__(self, functor: Functor, m: Mathematics, dtype: str, *, saves: bool) -> None:
         f = self._functor = functor
         self._parts = f.parts if saves else f.parts[: f.result_parts]
-        self._m, self._layout, self._real = m, Layout.of(m), REAL.get(dtype, "float32")
+        self._m, self._layout, self._real = m, Layout.of(m), "float64" if dtype == "float64" else "float32"
         self._dialect = dialect(self._real)
         states, outputs = [f"state_{p}" for p in f.parts], [f"c{i}" for i in range(len(f.contexts))]
-        self.seen = (*self._layout.inputs, *self._layout.operands)
-        own = names([v.name for v in self.seen], self._dialect, taken=[*states, *outputs])
+        self._seen = (*self._layout.inputs, *self._layout.operands)
+        own = names([v.name for v in self._seen], self._dialect, taken=[*states, *outputs])
         self._own = list(own.values())
         self._known = {USER + name: spelled for name, spelled in own.items()}
         self._of_channel = {INNER + part: f"inner_{part}" for part in f.inner}
@@ -73,7 +72,7 @@ class Block:
 
     def _see(self) -> str:
         lines, kernel = [], self._m.field
-        for i, (v, name) in enumerate(zip(self.seen, self._own, strict=True)):
+        for i, (v, name) in enumerate(zip(self._seen, self._own, strict=True)):
             pixels = "seen"
             if v.slides and v.tap is not None and kernel is not None:
                 tap = list(itertools.product(*map(range, (*(1,) * (3 - len(kernel)), *kernel))))[v.tap]
@@ -144,7 +143,7 @@ class Block:
     def _gradient(self) -> str:
         contexts = [f"c{i}" for i in range(len(self._functor.contexts))]
         lines = [*_reads(contexts, "context"), *_reads(self._own, "seen")]
-        for i, v in enumerate(self.seen):
+        for i, v in enumerate(self._seen):
             speller = self._speller(self._known, {name: name for name in contexts})
             added = speller.add({"total": turned(self._functor.gradients[v.name])})
             if added:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ast
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...formula import Formula
 from ...mathematics import Mathematics
-from ..functor import Functor, functor
+from ..functor import functor
 from .functor import Block
 from .library import functions, functions_of, needed, skeleton
 
@@ -26,14 +26,12 @@ class Source:
     Args:
         formula: as mathematics.
         text: of the file.
-        functor: what it computes at one pixel.
         dtype: of the tensors.
         kernel: the function in it that is called.
     """
 
     formula: str
     text: str
-    functor: Functor = field(compare=False)
     dtype: str
     kernel: str
 
@@ -55,14 +53,13 @@ def render(formula: Formula | Mathematics, dtype: str, kernel: str, *, saves: bo
 
 @functools.lru_cache(maxsize=1024)
 def _render(m: Mathematics, dtype: str, kernel: str, saves: bool) -> Source:
-    made = functor(m)
-    block = Block(made, m, dtype, saves=saves)
+    block = Block(functor(m), m, dtype, saves=saves)
     own = "\n\n\n".join(block.functions(kernel))
     pool = {**functions(), **functions_of(skeleton("places")), **functions_of(skeleton("tiles")), **functions_of(own)}
     body = _parts(skeleton(kernel))
     head = f"# {m}\n# {kernel} in {dtype}; rendered by anyconv\nimport triton\nimport triton.language as tl\n"
     parts = [head, block.constants() + "\n", *(f"{text}\n" for text in [*needed(pool, "\n".join(body)), *body])]
-    return Source(str(m), "\n\n".join(parts), made, dtype, kernel)
+    return Source(str(m), "\n\n".join(parts), dtype, kernel)
 
 
 def _parts(text: str) -> list[str]:

@@ -8,11 +8,6 @@ import triton.language as tl
 
 
 @triton.jit
-def fma(a, b, c):
-    return tl.fma(a, b, c)
-
-
-@triton.jit
 def bits_of(x):
     return x.to(tl.int64 if x.dtype == tl.float64 else tl.int32, bitcast=True)
 
@@ -41,23 +36,8 @@ def sign_times(a, b):  # 0 where a is 0 or NaN
 
 
 @triton.jit
-def abs(x):
-    return tl.abs(x)
-
-
-@triton.jit
 def sign(x):
     return tl.where(x > 0.0, 1.0, tl.where(x < 0.0, -1.0, 0.0)).to(x.dtype)
-
-
-@triton.jit
-def floor(x):
-    return tl.floor(x)
-
-
-@triton.jit
-def ceil(x):
-    return tl.ceil(x)
 
 
 @triton.jit
@@ -125,11 +105,6 @@ def isinf(x):
 @triton.jit
 def isfinite(x):
     return tl.abs(x) < float("inf")
-
-
-@triton.jit
-def detach(x):
-    return x
 
 
 @triton.jit

@@ -22,7 +22,7 @@ from .functor import (
     saved,
     see,
 )
-from .places import pixel_of, rows, seen_from, site_of, tap_at
+from .places import counted, pixel_of, rows, site_of, tap_at
 
 
 @triton.jit
@@ -38,12 +38,10 @@ def contexts(
     state = saved(saved_at + at, saved_pitch, mask)
     count = 0.0
     if COUNTS:
-        if WHOLE or INNER:
-            count = (site[0] * 0 + channels).to(R)
-        elif SKIP:
-            count = (seen_from(site, taps, axes) * channels).to(R)
+        if WHOLE or INNER:  # one value of each channel
+            count = counted(site, 1, channels, axes, False).to(R)
         else:
-            count = (site[0] * 0 + taps * channels).to(R)
+            count = counted(site, taps, channels, axes, SKIP).to(R)
     return context(d, state, count, after(outer, outer_strides, (n, g, o, 0, 0, site)), inner)
 
 
