@@ -3,6 +3,7 @@
 import contextlib
 import doctest
 import importlib
+import inspect
 import io
 import linecache
 import re
@@ -15,6 +16,7 @@ import anyconv
 from anyconv import expr, formula, functional, modules, operands
 from anyconv.backends.cpp.spell import CPP
 from anyconv.backends.torch_library import torch_library
+from anyconv.call import Call
 from anyconv.expr.evaluate import PLAIN
 from anyconv.expr.expr import apply, const, var
 from anyconv.expr.spellings import spell
@@ -76,7 +78,8 @@ def namespace():
     """What the examples in docstrings may use without importing it."""
     names = {"torch": torch, "anyconv": anyconv, "PLAIN": PLAIN, "MAX": BUILTIN["max"], "check_laws": check_laws}
     for module in (anyconv, expr, formula, functional, modules, operands):
-        names |= {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+        found = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+        names |= {name: thing for name, thing in found.items() if not inspect.ismodule(thing) or name == "torch"}
     x = torch.tensor([-1.0, 2.0])
     images, w = torch.rand(2, 3, 8, 8), torch.rand(4, 3, 3, 3)
     problem = Problem(formula.Formula(lambda x, w: x * w), Geometry.of(2, 3), 3, 4, "float32", "cpu")
@@ -84,13 +87,9 @@ def namespace():
         "x": x, "images": images, "w": w, "problem": problem, "choose": choose, "affine": affine, "spell": spell,
         "trace": trace, "var": var, "apply": apply, "const": const, "Reduction": Reduction, "Geometry": Geometry,
         "build": lambda folder: (folder / "kernel.so").write_bytes(b""), "fetch": fetch, "key": key, "BUILTIN": BUILTIN,
-        "this_machine": this_machine, "Machine": Machine, "torch_library": torch_library, "library": torch_library(torch.float64), "tangent": tangent,
+        "this_machine": this_machine, "Machine": Machine, "torch_library": torch_library, "library": torch_library(torch.float64), "Call": Call,
         "CPP": CPP,
     }  # fmt: skip
-
-
-def tangent(x, w):
-    return torch.tan(x + w)
 
 
 SOURCES = sorted((ROOT / "src" / "anyconv").rglob("*.py"))

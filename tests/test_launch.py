@@ -66,14 +66,3 @@ def test_a_lazily_negated_tensor():
     assert x.is_neg()
     formula = Formula(lambda x, w: torch.abs(x - w) * 1.5)
     torch.testing.assert_close(anyconv.conv2d(x, w, formula), anyconv.conv2d(x, w, formula, backend="reference"))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch itself, at its first dual tensor
-@pytest.mark.parametrize("grad", [True, False])
-def test_forward_mode_is_refused_aloud(grad):
-    """A tangent that was dropped would be a wrong number."""
-    x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3)
-    with torch.autograd.forward_ad.dual_level(), torch.set_grad_enabled(grad):
-        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
-        with pytest.raises((RuntimeError, NotImplementedError)):
-            anyconv.conv2d(dual, w, Formula(lambda x, w: torch.abs(x - w) * 1.5))

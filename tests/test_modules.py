@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 import anyconv
 from anyconv import Formula
-from anyconv.errors import BackendError
 from anyconv.reductions import BUILTIN
 
 
@@ -179,14 +178,6 @@ def test_compiled_it_computes_the_same():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch.func.jvp's own
-@pytest.mark.parametrize("transform", [torch.func.grad, torch.vmap, lambda f: lambda x: torch.func.jvp(f, (x,), (x,))])
-def test_transforms_of_torch_func_are_refused_aloud(transform):
-    """Until they are supported: an error, never a wrong number."""
-    layer = anyconv.Conv2d(2, 3, 3, absolute)
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"setup_context|jvp"):
-        transform(lambda x: layer(x).sum())(torch.randn(2, 2, 5, 5))
-
-
 def test_frozen_parameters_get_no_gradient():
     layer = anyconv.Conv2d(2, 3, 3, absolute)
     layer.w.requires_grad_(False)
@@ -218,16 +209,6 @@ def test_layers_are_let_go():
     del layer
     gc.collect()
     assert gone() is None
-
-
-def test_double_backward_is_refused_aloud():
-    layer = anyconv.Conv2d(1, 1, 2, absolute)
-    x = torch.randn(1, 1, 3, 3, requires_grad=True)
-    with pytest.raises(BackendError, match="the cpp backend differentiates only once"):
-        torch.autograd.grad(layer(x).sum(), x, create_graph=True)
-    x = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    native = anyconv.Conv2d(1, 1, 2, lambda x, w: torch.tanh(w) * x, dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(native, (x,))
 
 
 def test_an_operand_may_be_called_bias_in_a_function():

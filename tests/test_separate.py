@@ -161,16 +161,6 @@ def test_empty_batches_and_unbatched_images():
     torch.testing.assert_close(y, z[0])
 
 
-def test_a_second_derivative_is_refused():
-    x, w = torch.randn(1, 2, 6, 6, requires_grad=True), torch.randn(3, 2, 3, 3, 3, requires_grad=True)
-    (g,) = torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL, backend="native").sum(), x)
-    assert not g.requires_grad
-    with pytest.raises(BackendError, match="differentiated only once"):
-        torch.autograd.grad(anyconv.conv2d(x, w, POLYNOMIAL, backend="native").sum(), x, create_graph=True)
-    with pytest.raises(BackendError, match="differentiated only once"):
-        torch.autograd.grad(anyconv.conv2d(x, w[..., 0], COSINE, backend="native").sum(), x, create_graph=True)
-
-
 def test_nothing_of_the_size_of_all_images_is_kept():
     """What is saved between the passes is what was given, however many products there are."""
     saved = []

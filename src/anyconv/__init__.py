@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .functional import conv2d as conv2d
     from .functional import conv3d as conv3d
     from .functional import receptive_fields as receptive_fields
+    from .lazy import LazyConv1d as LazyConv1d
+    from .lazy import LazyConv2d as LazyConv2d
+    from .lazy import LazyConv3d as LazyConv3d
     from .modules import Conv1d as Conv1d
     from .modules import Conv2d as Conv2d
     from .modules import Conv3d as Conv3d
@@ -40,7 +43,9 @@ if TYPE_CHECKING:
     from .reductions import norm as norm
     from .reductions import over as over
     from .tools.convert import convert as convert
+    from .tools.decompose import decompose as decompose
     from .tools.explain import explain as explain
+    from .tools.tiled import tiled as tiled
     from .transposed import conv_transpose1d as conv_transpose1d
     from .transposed import conv_transpose2d as conv_transpose2d
     from .transposed import conv_transpose3d as conv_transpose3d
@@ -58,6 +63,9 @@ _HOME = {
     "ConvTranspose2d": "transposed_layers",
     "ConvTranspose3d": "transposed_layers",
     "Formula": "formula",
+    "LazyConv1d": "lazy",
+    "LazyConv2d": "lazy",
+    "LazyConv3d": "lazy",
     "Pool1d": "pooling",
     "Pool2d": "pooling",
     "Pool3d": "pooling",
@@ -71,6 +79,7 @@ _HOME = {
     "conv_transpose2d": "transposed",
     "conv_transpose3d": "transposed",
     "convert": "tools.convert",
+    "decompose": "tools.decompose",
     "explain": "tools.explain",
     "guide": "operands",
     "norm": "reductions",
@@ -85,6 +94,7 @@ _HOME = {
     "receptive_fields": "functional",
     "shared": "operands",
     "sort_network": "networks",
+    "tiled": "tools.tiled",
 }
 __all__ = [*_MODULES, *_HOME]  # noqa: PLE0604 - strings, all of them
 __version__ = "0.1.0"

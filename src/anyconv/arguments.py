@@ -61,17 +61,23 @@ def with_hooks(params: dict[str, Tensor], formula: Formula) -> dict[str, Tensor]
 def _hooked(value: Tensor, hook: Callable[[Tensor], Tensor] | None) -> Tensor:
     if hook is None:
         return value
-    same: Tensor = _Hooked.apply(value, hook)  # type: ignore[no-untyped-call]
+    kind = _Hooked if torch.compiler.is_compiling() else _HookedForward
+    same: Tensor = kind.apply(value, hook)  # type: ignore[no-untyped-call]
     return same
 
 
 class _Hooked(torch.autograd.Function):
     """The same tensor, whose gradient is what a function makes of it."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, hook: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.hook = hook
+    def forward(value: Tensor, hook: Callable[[Tensor], Tensor]) -> Tensor:
         return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.hook = inputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -80,6 +86,15 @@ class _Hooked(torch.autograd.Function):
             got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
             raise ShapeError(f"`on_gradient` must give a tensor of shape {tuple(grad.shape)}, got {got}")
         return made, None
+
+
+class _HookedForward(_Hooked):
+    """With a rule for forward mode, where the value moves as it does; torch.compile knows no such rules."""
+
+    @staticmethod
+    def jvp(ctx: Any, move: Tensor, _: Any) -> Tensor:
+        same: Tensor = _HookedForward.apply(move, lambda grad: grad)  # type: ignore[no-untyped-call]
+        return same
 
 
 _POINT = Geometry.of(1, 1)

@@ -6,20 +6,23 @@ Formula(y = prod(tan(x + w)))
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from types import MappingProxyType
 from typing import Any
 
-from .assemble import Functions, assemble
+from .assemble import Assembled, Functions, assemble
 from .errors import FormulaError
 from .expr import Expr
+from .expr.expr import apply, var
 from .expr.trace import home, label
 from .mathematics import Mathematics
 from .operands import DERIVED, Operand
 from .reductions import Over, Reduction
-from .reductions.builtin import Reduce
+from .reductions.builtin import SUM, Reduce
+from .text import decode, encode
 
 Function = Callable[..., Any]
 
@@ -65,6 +68,9 @@ class Formula:
     parameters: Mapping[str, Operand] = attribute(init=False)
     derived: Mapping[str, Operand] = attribute(init=False)
     mathematics: Mathematics = attribute(init=False)
+    where: str = attribute(init=False)  # the map stands in the user's files, or nothing
+    weight: str = attribute(init=False)  # its name, where this is the ordinary convolution, or nothing
+    text: str = attribute(init=False)  # all that is computed; `of_text` reads it back
 
     def __post_init__(self) -> None:
         if not callable(self.map):
@@ -72,11 +78,10 @@ class Formula:
                 f"`map` must be a function of a pixel and its operands, got {self.map!r}",
                 way_out="For example `lambda x, w: torch.tan(x + w)`.",
             )
-        slopes = {} if self.gradient is None else self.gradient
-        if not isinstance(slopes, Mapping) or not all(map(callable, slopes.values())):
-            raise FormulaError(f"`gradient` must be a dict of functions by argument, got {slopes!r}")
-        operands = {} if self.operands is None else self.operands
-        found = assemble(Functions(self.map, self.reduce, self.epilogue, operands, slopes, self.field))
+        given = self._given()
+        if not isinstance(given.gradient, Mapping) or not all(map(callable, given.gradient.values())):
+            raise FormulaError(f"`gradient` must be a dict of functions by argument, got {given.gradient!r}")
+        found = assemble(given)
         fixed = {
             "field": found.mathematics.field,
             "pixel": found.pixel,
@@ -85,10 +90,19 @@ class Formula:
             "operands": MappingProxyType(found.declared),
             "mathematics": found.mathematics,
             "name": self.name or (None if label(self.map).endswith("<lambda>") else label(self.map)),
+            "where": home(self.map),
+            "weight": _weight(found),
+            "text": encode(given, found.mathematics),
             "_key": (found.mathematics, found.pixel, tuple(found.operands.items())),
         }
         for key, value in fixed.items():
             object.__setattr__(self, key, value)
+        _by_text.setdefault(self.text, self)
+
+    def _given(self) -> Functions:
+        operands = {} if self.operands is None else self.operands
+        gradient = {} if self.gradient is None else self.gradient
+        return Functions(self.map, self.reduce, self.epilogue, operands, gradient, self.field)
 
     @classmethod
     def of(cls, formula: Formula | Function) -> Formula:
@@ -116,18 +130,33 @@ class Formula:
         """Of the values; with ``over``, of the results of the channels."""
         return self.mathematics.reduction
 
-    @property
-    def where(self) -> str:
-        """Where the map stands in the user's files, or nothing."""
-        return home(self.map)
+    def unbound(self) -> Formula:
+        """The same, without the functions of which it came: those of a layer's own methods would keep the layer."""
+        made = _rebuild(*self.__reduce__()[1])
+        object.__setattr__(made, "where", self.where)
+        return made
 
     def __deepcopy__(self, memo: object) -> Formula:
         return self  # as a copied layer needs: its map may be a method of the layer that is being copied
 
-    def __reduce__(self) -> tuple[object, ...]:
-        gradient = None if self.gradient is None else dict(self.gradient)
-        keywords = {"operands": dict(self.operands or {}), "field": self.field, "name": self.name}
-        return _rebuild, (self.map, self.reduce, self.epilogue, gradient, keywords)
+    @classmethod
+    def of_text(cls, text: str) -> Formula:
+        """The formula of a text, from which nothing is evaluated: the text is in a closed grammar.
+
+        Raises:
+            FormulaError, ExprError: it is none.
+        """
+        found = _by_text.get(text)
+        if found is None:
+            found = _by_text[text] = cls(**decode(text))
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        extras = {
+            name: {key: getattr(o, key) for key in ("init", "on_gradient") if getattr(o, key) is not None}
+            for name, o in (self.operands or {}).items()
+        }
+        return _rebuild, (self.text, {name: one for name, one in extras.items() if one}, self.name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Formula) and self._key == other._key  # type: ignore[attr-defined]
@@ -142,5 +171,22 @@ class Formula:
         return f"Formula({self})"
 
 
-def _rebuild(map: Function, reduce: Any, epilogue: Any, gradient: Any, keywords: dict[str, Any]) -> Formula:
-    return Formula(map, reduce, epilogue=epilogue, gradient=gradient, **keywords)
+def _weight(found: Assembled) -> str:
+    expr, m = found.mathematics.values[0], found.mathematics
+    names = [name for name in expr.names() if name != found.pixel]
+    if m.reduction != SUM or not m.is_plain or len(names) != 1 or found.operands[names[0]].axes != "ock":
+        return ""
+    products = [apply("mul", var(a), var(b)) for a, b in ((found.pixel, names[0]), (names[0], found.pixel))]
+    return names[0] if expr in products else ""
+
+
+def _rebuild(text: str, extras: dict[str, dict[str, Any]], name: str | None) -> Formula:
+    """What a pickle holds: the text, and what operands have beside it."""
+    given = decode(text)
+    for operand, more in extras.items():
+        given["operands"][operand] = replace(given["operands"][operand], **more)
+    return Formula(**given, name=name)
+
+
+# a text leads back to the formula of which it is, while that lives
+_by_text: weakref.WeakValueDictionary[str, Formula] = weakref.WeakValueDictionary()

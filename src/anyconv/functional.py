@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from . import flops as flops  # PyTorch's counters ask what is registered when they begin
 from .arguments import (
     Params,
     autocasts,
@@ -24,16 +23,13 @@ from .arguments import (
     check_tensor,
     kernel_and_filters,
 )
-from .backends import native, reference, separated
-from .backends.cpp import launch
-from .backends.cpp.kernel import kernel_of
-from .backends.derived import derived
+from .autograd import Convolve
+from .backends import native
 from .backends.padding import check_padding, pad
-from .backends.prepare import prepare
+from .call import Call, problem_of, remembered
 from .errors import ShapeError
 from .formula import Formula
 from .geometry import Geometry
-from .plan import Plan, Problem, choose
 
 AnyFormula = Formula | Callable[..., Any]
 Size = int | Sequence[int]
@@ -130,6 +126,8 @@ def convolve(
     out_channels: int, backend: str,
 ) -> Tensor:  # fmt: skip
     """The call behind functions and layers alike: shapes are checked here, whoever calls."""
+    if torch.compiler.is_compiling():
+        return _traced(x, params, bias, formula=formula, geometry=geometry, out_channels=out_channels, backend=backend)
     check_input(x, geometry)
     check_field(formula, geometry)
     unbatched = x.dim() == geometry.dims + 1
@@ -139,86 +137,52 @@ def convolve(
         values = {
             name: value[None] if "n" in formula.parameters[name].axes else value for name, value in values.items()
         }
-    problem = Problem(formula, geometry, x.shape[1], out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
-    geometry.sites(tuple(x.shape[2:]))  # refuses a kernel larger than the input, as `x` was given
-    check_params(x, values, bias, problem)
-    plan = choose(problem, backend)
     x, values, bias = _autocast(x, values, bias)
-    if (dtype := str(x.dtype).removeprefix("torch.")) != problem.dtype:
-        problem = replace(problem, dtype=dtype)
-    y = _run(x, values, bias, problem, plan, required=backend == "cpp")
+
+    def make() -> Call:
+        geometry.sites(tuple(x.shape[2:]))  # refuses a kernel larger than the input, as `x` was given
+        check_params(x, values, bias, problem_of(formula, geometry, x, out_channels))
+        check_padding(x, geometry)
+        return Call.of(formula, geometry, x, out_channels=out_channels, backend=backend)
+
+    tensors = (x, *values.values())
+    call = remembered((formula.text, geometry, out_channels, backend), (*tensors, bias), make)
+    if call.plan.line is not None:
+        y = native.convolve(x, values, bias, call.problem, call.plan.line)
+    else:
+        saves = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*tensors, bias))
+        y, _ = Convolve.apply(call, saves, bias, *tensors)  # type: ignore[no-untyped-call]
     return y[0] if unbatched else y
 
 
-def _run(
-    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
-) -> Tensor:
-    if plan.line is not None:
-        return native.convolve(x, params, bias, problem, plan.line)
-    compute = _separated if plan.terms is not None and x.numel() > 0 else _generated
-    if (
-        torch.compiler.is_compiling()
-    ):  # Dynamo would unroll the loops of the reference over taps and blocks, for minutes
-        compute = torch.compiler.disable(compute)  # type: ignore[no-untyped-call]
-    return compute(x, params, bias, problem, plan, required=required)
+def _traced(
+    x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, *, formula: Formula, geometry: Geometry,
+    out_channels: int, backend: str,
+) -> Tensor:  # fmt: skip
+    """As :func:`convolve`, for a tracer of PyTorch: an operator that is computed, and checked, when it is called.
 
-
-def _separated(
-    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
-) -> Tensor:
-    assert plan.terms is not None
-    check_padding(x, problem.geometry)
-    operands = params | derived(x, params, problem.formula, problem.geometry) if problem.formula.derived else params
-    return separated.convolve(x, operands, bias, problem, plan.terms)
-
-
-def _generated(
-    x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, plan: Plan, *, required: bool
-) -> Tensor:
-    check_padding(x, problem.geometry)
-    operands = params | derived(x, params, problem.formula, problem.geometry) if problem.formula.derived else params
-    if plan.backend == "cpp" and x.numel() > 0 and problem.out_channels > 0:
-        tensors = (x, bias, *operands.values())
-        trains = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        given, left = prepare(x, operands, problem)
-        kernel = kernel_of(left, trains=trains, required=required)
-        if kernel is not None:
-            return launch.convolve(x, given, bias, left, kernel)
-    if plan.backend == "triton" and x.numel() > 0 and problem.out_channels > 0:
-        return _on_gpu(x, operands, bias, problem)
-    if plan.falls_back and problem.device not in ("cpu", "meta"):
-        _notice(problem.device, plan.reason)
-    x, geometry = pad(x, problem.geometry)
-    for name, operand in problem.formula.parameters.items():
-        if operand.scope == "guide":
-            operands = operands | {name: pad(operands[name], problem.geometry)[0]}
-    return reference.convolve(
-        x, operands, bias, pixel=problem.formula.pixel, mathematics=problem.formula.mathematics, geometry=geometry,
-        out_channels=problem.out_channels,
-    )  # fmt: skip
-
-
-def _on_gpu(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
-    from .backends.triton import launch as on_gpu  # noqa: PLC0415 - who has no GPU need not have Triton
-
-    given, left = prepare(x, operands, problem)
-    if isinstance(left.geometry.mode, str) and left.geometry.mode not in ("zeros", "skip"):
-        given = {name: pad(value, left.geometry)[0] if _slides(name, left) else value for name, value in given.items()}
-        x, geometry = pad(x, left.geometry)
-        left = replace(left, geometry=geometry)
-    return on_gpu.convolve(x, given, bias, left)
-
-
-@functools.cache
-def _notice(device: str, why: str) -> None:
-    """Say once that a device could do better."""
-    warnings.warn(
-        f"{why}; on {device} the reference backend computes instead: the same numbers, many times slower", stacklevel=2
-    )
-
-
-def _slides(name: str, problem: Problem) -> bool:
-    return any(v.source == name and v.slides for v in problem.mathematics.variables)
+    What is torch's own convolution is called by its name, so that a compiler can join it with what surrounds it.
+    """
+    unbatched = x.dim() == geometry.dims + 1
+    values = dict(params)
+    if unbatched:
+        x = x[None]
+        values = {n: v[None] if "n" in formula.parameters[n].axes else v for n, v in values.items()}
+    x, values, bias = _autocast(x, values, bias)
+    g = geometry
+    if formula.weight and g.mode == "zeros" and g.before == g.after and backend in ("auto", "native"):
+        conv = (F.conv1d, F.conv2d, F.conv3d)[g.dims - 1]
+        y = conv(x, values[formula.weight], bias, g.stride, g.before, g.dilation, g.groups)
+    else:
+        tensors = list(values.values())
+        saves = torch.is_grad_enabled() and any(
+            t.requires_grad for t in (x, *tensors) + (() if bias is None else (bias,))
+        )
+        y = torch.ops.anyconv.convolve.default(
+            x, tensors, bias, formula.text, g.kernel, g.stride, g.dilation, g.before, g.after, g.groups, str(g.mode),
+            out_channels, backend, saves,
+        )[0]  # fmt: skip
+    return y[0] if unbatched else y
 
 
 def _autocast(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .arguments import with_hooks
+from .arguments import autocasts, with_hooks
 from .errors import FormulaError, ShapeError
 from .formula import Formula
 from .functional import AnyFormula
@@ -29,6 +29,7 @@ class Layer(nn.Module):
     gradient: Mapping[str, Callable[..., Any]] | None = None
     formula: Formula
     backend: str
+    autocast: bool
     bias: Tensor | None
 
     def map(self, x: Any, w: Any) -> Any:
@@ -50,6 +51,20 @@ class Layer(nn.Module):
                     init(tensor)
                 else:
                     tensor.fill_(init)
+
+    def forward(self, x: Tensor, **images: Tensor) -> Tensor:
+        """``(N, C_in, *size)`` -> ``(N, C_out, *sites)``; an unbatched ``x`` works too.
+
+        Args:
+            images: the formula's guides and operands per site, by name.
+        """
+        if self.autocast or not isinstance(x, Tensor) or not autocasts(x):
+            return self._compute(x, images)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._compute(x.float(), {name: image.float() for name, image in images.items()})
+
+    def _compute(self, x: Tensor, images: dict[str, Tensor]) -> Tensor:
+        raise NotImplementedError
 
     def _fan_in(self) -> int:
         raise NotImplementedError
@@ -105,11 +120,11 @@ class Layer(nn.Module):
             name = type(self).__name__ if own else None
             return Formula(
                 self.map, self.reduce, epilogue=self.epilogue, operands=self.operands, gradient=self.gradient, name=name
-            )
+            ).unbound()
         if own:
             raise FormulaError(
                 f"`formula` was given to {type(self).__name__}, which has a map of its own",
-                way_out=f"Drop the argument, or use anyconv.{_public(type(self)).__name__}.",
+                way_out=f"Drop the argument, or use anyconv.{public(type(self)).__name__}.",
             )
         return Formula.of(formula)
 
@@ -120,6 +135,7 @@ class Layer(nn.Module):
             "dilation": g.dilation if any(d != 1 for d in g.dilation) else None,
             **shown,
             "backend": None if self.backend == "auto" else self.backend,
+            "autocast": None if self.autocast else False,
         }
         parts = [leading, *(f"{name}={value!r}" for name, value in common.items() if value is not None)]
         value, *where = str(self.formula).split(" where ", 1)
@@ -127,6 +143,6 @@ class Layer(nn.Module):
         return ", ".join([*parts, " where ".join([value + bias, *where])])
 
 
-def _public(kind: type[Layer]) -> type:
+def public(kind: type[Layer]) -> type:
     """The layer of this library that a class inherits from."""
     return next(base for base in kind.__mro__ if base.__module__.startswith("anyconv.") and hasattr(base, "dims"))

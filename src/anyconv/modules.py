@@ -16,11 +16,11 @@ from .arguments import check_field
 from .errors import GeometryError
 from .functional import AnyFormula, Size, convolve
 from .geometry import Geometry
-from .layer import Layer
+from .interchange import Interchangeable
 from .operands import FROM_CALL
 
 
-class _ConvNd(Layer):
+class _ConvNd(Interchangeable):
     """What the three layers share; only the number of spatial axes differs."""
 
     def __init__(
@@ -37,6 +37,7 @@ class _ConvNd(Layer):
         bias: bool = True,
         padding_mode: str | float = "zeros",
         backend: str = "auto",
+        autocast: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -50,6 +51,7 @@ class _ConvNd(Layer):
         self.out_channels = channels("out_channels", out_channels, groups)
         self.padding = padding
         self.backend = backend
+        self.autocast = bool(autocast)
         check_field(self.formula, self.geometry)
         shapes = {
             name: operand.shape(self.in_channels, self.out_channels, self.geometry)
@@ -61,12 +63,8 @@ class _ConvNd(Layer):
     def _fan_in(self) -> int:
         return self.in_channels // self.geometry.groups * self.geometry.taps
 
-    def forward(self, x: Tensor, **images: Tensor) -> Tensor:
-        """``(N, C_in, *size)`` -> ``(N, C_out, *sites)``; an unbatched ``x`` works too.
-
-        Args:
-            images: the formula's guides and operands per site, by name.
-        """
+    def _compute(self, x: Tensor, images: dict[str, Tensor]) -> Tensor:
+        """``(N, C_in, *size)`` -> ``(N, C_out, *sites)``."""
         self._check_channels(x, self.in_channels)
         return convolve(
             x, self._params(images), self.bias, formula=self.formula, geometry=self.geometry,
@@ -112,6 +110,7 @@ class Conv2d(_ConvNd):
             ordinary convolution by default. Each operand becomes a parameter of the layer under its own name.
         padding_mode: as :func:`anyconv.conv2d`.
         backend: as :func:`anyconv.conv2d`.
+        autocast: False computes in float32 also where ``torch.autocast`` is on.
 
     Raises:
         AnyConvError: of the kind that fits, naming the argument, the value seen and the way out.

@@ -36,6 +36,7 @@ class _PoolNd(Layer):
         channels: int | None = None,
         padding_mode: str | float = "skip",
         backend: str = "auto",
+        autocast: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -48,6 +49,7 @@ class _PoolNd(Layer):
         self.ceil_mode = bool(ceil_mode)
         self.channels = channels
         self.backend = backend
+        self.autocast = bool(autocast)
         check_field(self.formula, self.geometry)
         if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
             raise GeometryError(f"`channels` must be a positive int, got {channels!r}")
@@ -61,12 +63,8 @@ class _PoolNd(Layer):
     def _fan_in(self) -> int:
         return self.geometry.taps
 
-    def forward(self, x: Tensor, **images: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> ``(N, C, *sites)``; an unbatched ``x`` works too.
-
-        Args:
-            images: the formula's guides and operands per site, by name.
-        """
+    def _compute(self, x: Tensor, images: dict[str, Tensor]) -> Tensor:
+        """``(N, C, *size)`` -> ``(N, C, *sites)``."""
         check_input(x, self.geometry)
         if self.channels is not None:
             self._check_channels(x, self.channels)
@@ -136,7 +134,7 @@ class Pool2d(_PoolNd):
         channels: of the input; only operands per channel need to know.
         padding_mode: ``"skip"`` leaves what lies outside out of the reduction, as ``nn.MaxPool2d`` does; ``"zeros"``
             with a mean is ``nn.AvgPool2d`` with ``count_include_pad``; the others as :func:`anyconv.conv2d`.
-        backend, device, dtype: as :class:`anyconv.Conv2d`.
+        backend, autocast, device, dtype: as :class:`anyconv.Conv2d`.
 
     Raises:
         AnyConvError: of the kind that fits, naming the argument, the value seen and the way out.

@@ -10,10 +10,11 @@ pixel and takes no part.
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import Params, bind, check_input, check_params, check_tensor, kernel_and_filters
@@ -23,6 +24,7 @@ from .formula import Formula
 from .functional import AnyFormula, Size, convolve
 from .geometry import Geometry, Ints, ints
 from .operands import Operand
+from .phases import of_phase, phases_of
 from .plan import Problem
 
 
@@ -140,39 +142,6 @@ class Spans:
         return out
 
 
-@dataclass(frozen=True)
-class _Phase:
-    """Along one axis: the sites that are equal modulo the stride, and the taps that they see, nearest pixel first."""
-
-    sites: slice
-    count: int
-    taps: slice  # of the kernel, in its own order: the last of them sees the nearest pixel
-    size: int  # how many they are; none is one tap that sees no pixel
-    dilation: int
-    first: int  # the pixel that the first site sees at the first tap
-
-    def geometry(self, pixels: int) -> tuple[int, int, int, int]:
-        """Kernel, dilation and padding of the convolution; padding below zero leaves pixels out."""
-        before, span = -self.first, self.dilation * (self.size - 1) + 1
-        return self.size, self.dilation, before, self.count - 1 + span - pixels - before
-
-
-def _phases(pixels: int, out: int, axis: tuple[int, int, int, int]) -> list[_Phase]:
-    kernel, stride, dilation, padding = axis
-    common = math.gcd(stride, dilation)
-    phases = []
-    for r in range(min(stride, out)):
-        sites, count = slice(r, None, stride), len(range(r, out, stride))
-        seen = [k for k in range(kernel) if (r + padding - k * dilation) % stride == 0]
-        if seen:
-            first = (r + padding - seen[-1] * dilation) // stride
-            taps = slice(seen[0], seen[-1] + 1, stride // common)
-            phases.append(_Phase(sites, count, taps, len(seen), dilation // common, first))
-        else:
-            phases.append(_Phase(sites, count, slice(0, 1), 1, 1, pixels))
-    return phases
-
-
 def is_swapped(operand: Operand) -> bool:
     """Whether the tensor has the input channels first and the filters of a group second, as PyTorch's weight."""
     return operand.scope in ("per_tap", "per_pair")
@@ -217,8 +186,18 @@ def transpose(
             x[None], batched, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend
         )
         return one[0]
-    out, in_channels = spans.out(tuple(x.shape[2:])), x.shape[1]
+    spans.out(tuple(x.shape[2:]))  # refuses what has no output
+    in_channels = x.shape[1]
     weights = _unswapped(params, formula, geometry, in_channels, out_channels)
+    if torch.compiler.is_compiling():
+        if formula.weight and backend in ("auto", "native"):
+            conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[geometry.dims - 1]
+            whole: Tensor = conv(
+                x, params[formula.weight], bias, geometry.stride, geometry.before, spans.output_padding,
+                geometry.groups, geometry.dilation,
+            )  # fmt: skip
+            return whole
+        return _by_phases(x, weights, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend)
     problem = Problem(formula, geometry, in_channels, out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
     line = native.transposed_line(problem) if backend in ("auto", "native") else None
     if line is not None:
@@ -229,14 +208,22 @@ def transpose(
             f"the native backend has no transposed convolution of {formula}: it is no sum of multiples of the pixel",
             way_out="Use backend='auto'.",
         )
+    return _by_phases(x, weights, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend)
+
+
+def _by_phases(
+    x: Tensor, weights: dict[str, Tensor], bias: Tensor | None, *, formula: Formula, spans: Spans, out_channels: int,
+    backend: str,
+) -> Tensor:  # fmt: skip
+    geometry, out = spans.geometry, spans.out(tuple(x.shape[2:]))
     axes = zip(geometry.kernel, geometry.stride, geometry.dilation, geometry.before, strict=True)
-    along = [_phases(n, o, axis) for n, o, axis in zip(x.shape[2:], out, axes, strict=True)]
+    along = [phases_of(n, o, axis) for n, o, axis in zip(x.shape[2:], out, axes, strict=True)]
     y: Tensor | None = None
     for phases in itertools.product(*along):
         parts = [p.geometry(n) for p, n in zip(phases, x.shape[2:], strict=True)]
         kernel, dilation, before, after = zip(*parts, strict=True)
         part = convolve(
-            x, {n: _of_phase(v, formula.parameters[n], phases) for n, v in weights.items()}, bias, formula=formula,
+            x, {n: of_phase(v, formula.parameters[n], phases) for n, v in weights.items()}, bias, formula=formula,
             geometry=Geometry(kernel, (1,) * geometry.dims, dilation, before, after, geometry.groups, "skip"),
             out_channels=out_channels, backend=backend,
         )  # fmt: skip
@@ -270,18 +257,3 @@ def _unswapped(
             split = value.reshape(groups, in_channels // groups, *value.shape[1:])
             found[name] = split.transpose(1, 2).reshape(out_channels, in_channels // groups, *value.shape[2:])
     return found
-
-
-def _of_phase(value: Tensor, operand: Operand, phases: tuple[_Phase, ...]) -> Tensor:
-    """What the sites of a phase see of an operand: some of its taps, the nearest pixel first; their own values."""
-    if operand.scope == "guide":
-        return value
-    lead = len(set(operand.axes) & set("noc"))
-    index: list[slice] = [slice(None)] * lead
-    if "k" in operand.axes:
-        index += [p.taps for p in phases]
-    if "s" in operand.axes:
-        index += [p.sites for p in phases]
-    value = value[tuple(index)]
-    several = [lead + axis for axis, p in enumerate(phases) if "k" in operand.axes and p.size > 1]
-    return value.flip(several) if several else value

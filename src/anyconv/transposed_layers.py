@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from .functional import AnyFormula, Size
-from .layer import Layer
+from .interchange import Interchangeable
 from .modules import channels
 from .transposed import Spans, check_formula, operand_shape, transpose
 
 
-class _ConvTransposeNd(Layer):
+class _ConvTransposeNd(Interchangeable):
     """What the three layers share; only the number of spatial axes differs."""
 
     def __init__(
@@ -32,6 +32,7 @@ class _ConvTransposeNd(Layer):
         bias: bool = True,
         dilation: Size = 1,
         backend: str = "auto",
+        autocast: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -45,6 +46,7 @@ class _ConvTransposeNd(Layer):
         self.in_channels = channels("in_channels", in_channels, groups)
         self.out_channels = channels("out_channels", out_channels, groups)
         self.backend = backend
+        self.autocast = bool(autocast)
         shapes = {
             name: operand_shape(operand, self.in_channels, self.out_channels, self.spans.geometry)
             for name, operand in self._own_operands().items()
@@ -54,12 +56,8 @@ class _ConvTransposeNd(Layer):
     def _fan_in(self) -> int:  # as torch counts it: the second axis of the weight times the taps
         return self.out_channels // self.spans.geometry.groups * self.spans.geometry.taps
 
-    def forward(self, x: Tensor, **images: Tensor) -> Tensor:
-        """``(N, C_in, *size)`` -> ``(N, C_out, *out)``; an unbatched ``x`` works too.
-
-        Args:
-            images: the formula's guides and operands per site, by name.
-        """
+    def _compute(self, x: Tensor, images: dict[str, Tensor]) -> Tensor:
+        """``(N, C_in, *size)`` -> ``(N, C_out, *out)``."""
         self._check_channels(x, self.in_channels)
         return transpose(
             x, self._params(images), self.bias, formula=self.formula, spans=self.spans,
@@ -92,7 +90,7 @@ class ConvTranspose2d(_ConvTransposeNd):
     Args:
         in_channels, out_channels, kernel_size: as ``nn.ConvTranspose2d``.
         stride, padding, output_padding, groups, bias, dilation, device, dtype: as ``nn.ConvTranspose2d``.
-        formula, backend: as :class:`anyconv.Conv2d`.
+        formula, backend, autocast: as :class:`anyconv.Conv2d`.
 
     Raises:
         AnyConvError: of the kind that fits, naming the argument, the value seen and the way out.

@@ -8,7 +8,6 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from ..expr import evaluate
 from ..expr.evaluate import evaluate_all
 from ..geometry import Ints
 from ..reductions import Reduction
@@ -62,11 +61,11 @@ class Fold:
         for target, joined in zip(targets, self.merge(targets, new), strict=True):
             target.copy_(joined)
 
-    def result(self, state: State) -> Tensor:
-        """The values of states, of a reduction with one result."""
-        r = self.reduction
-        value = evaluate(r.exprs["result"][0], dict(zip(r.state, state, strict=True)), torch_library(self.dtype))
-        return torch.as_tensor(value, dtype=self.dtype, device=state[0].device).expand(state[0].shape)
+    def results(self, state: State) -> State:
+        """The values of states."""
+        r, like = self.reduction, state[0]
+        values = evaluate_all(r.exprs["result"], dict(zip(r.state, state, strict=True)), torch_library(self.dtype))
+        return tuple(torch.as_tensor(v, dtype=self.dtype, device=like.device).expand(like.shape) for v in values)
 
     def adjoints(self, state: dict[str, Tensor], values: State) -> State:
         """d(result)/d(value) for each value, from the final state."""

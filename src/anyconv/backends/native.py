@@ -5,6 +5,8 @@ The slope may be any expression of the operands; it is evaluated once per call, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,33 @@ from .padding import pad
 from .torch_library import torch_library
 
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A problem whose map is a line in the pixel."""
+
+    problem: Problem
+    line: Line
+
+
+def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
+    """``y[n, o, *sites]``; nothing is kept."""
+    x, *_ = tensors.values()
+    y = convolve(x, tensors, bias, call.problem, call.line)
+    return y, y.new_empty(0)
+
+
+def gradients(
+    call: Call, tensors: dict[str, Tensor], state: Tensor, grad: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    """The gradients of the tensors that are wanted, by torch's own."""
+    leaves = {name: t.requires_grad_(name in wanted) for name, t in tensors.items()}
+    with torch.enable_grad():
+        y, _ = forward(call, leaves, None, saves=False)
+    inputs = [leaves[name] for name in wanted]
+    found = torch.autograd.grad(y, inputs, grad, materialize_grads=True)
+    return dict(zip(wanted, found, strict=True))
 
 
 def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem: Problem, line: Line) -> Tensor:
@@ -67,7 +96,7 @@ def _value(expr: Expr, params: dict[str, Tensor], problem: Problem, x: Tensor) -
     operands = problem.formula.parameters
     if expr.op == "var" and operands[str(expr.value)].axes == "ock":
         return params[str(expr.value)]
-    values = {name: broadcast(value, operands[name].axes, problem) for name, value in params.items()}
+    values = {name: broadcast(params[name], operands[name].axes, problem) for name in expr.names()}
     value = evaluate(expr, values, torch_library(x.dtype))
     return torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(problem.weight_shape).contiguous()
 

@@ -1,7 +1,4 @@
-"""What kernels are given in place of parts of the map: tensors, computed by torch and differentiated by it.
-
-Of parts per site only the result is kept for the backward pass; what lies between is computed again there.
-"""
+"""What kernels are given in place of parts of the map: tensors, computed by torch and differentiated by it."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from types import EllipsisType
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..expr import evaluate
 from ..geometry import Geometry
@@ -38,21 +34,11 @@ def _value(part: Part, problem: Problem, sources: dict[str, Tensor]) -> Tensor:
     """The tensor of a part, in the shape that an operand of its axes has."""
     known = {v.name: v for v in problem.formula.mathematics.variables}
     seen = [known[name] for name in part.expr.names()]
-    tensors = list(dict.fromkeys(v.source for v in seen))
     size = tuple(sources[problem.formula.pixel].shape)
-
-    def compute(*given: Tensor) -> Tensor:
-        named = dict(zip(tensors, given, strict=True))
-        values = {v.name: _spread(v, named[v.source], problem, size) for v in seen}
-        values = {name: value.detach() if name in part.held else value for name, value in values.items()}
-        result = evaluate(part.expr, values, torch_library(given[0].dtype))
-        return _as_operand(result, part.variable, problem, size)
-
-    given = [sources[name] for name in tensors]
-    if not part.variable.is_image or not (torch.is_grad_enabled() and any(t.requires_grad for t in given)):
-        return compute(*given)
-    value: Tensor = checkpoint(compute, *given, use_reentrant=False, preserve_rng_state=False)
-    return value
+    values = {v.name: _spread(v, sources[v.source], problem, size) for v in seen}
+    values = {name: value.detach() if name in part.held else value for name, value in values.items()}
+    result = evaluate(part.expr, values, torch_library(sources[seen[0].source].dtype))
+    return _as_operand(result, part.variable, problem, size)
 
 
 def _spread(v: Variable, tensor: Tensor, problem: Problem, size: tuple[int, ...]) -> Tensor:

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BackendError
 from ..expr import Expr
 from ..expr.evaluate import evaluate_all
 from ..geometry import Geometry, Ints
 from ..mathematics import Mathematics
 from .epilogue import finish, finish_gradients
 from .folds import Fold, Place, State
+from .formats import empty_like
 from .spread import Spread
-from .sums import add, bias_gradient
+from .sums import add
 from .torch_library import torch_library
 
 BUDGET = 64 * 2**20  # bytes of all intermediates of a block; assign to it to trade memory for speed
@@ -35,35 +35,22 @@ BUDGET = 64 * 2**20  # bytes of all intermediates of a block; assign to it to tr
 Slices = tuple[slice, ...]
 
 
-def convolve(
-    x: Tensor,
-    operands: dict[str, Tensor],
-    bias: Tensor | None,
-    *,
-    pixel: str,
-    mathematics: Mathematics,
-    geometry: Geometry,
-    out_channels: int,
-) -> Tensor:
-    """``y[n, o, *sites]`` of ``x[n, c, *size]``, differentiable once in ``x``, ``operands`` and ``bias``.
+@dataclass(frozen=True)
+class Call:
+    """What the forward and the backward pass of one call share: shapes, and how the work is cut.
 
     Padding other than ``"skip"`` has been applied already.
+
+    Args:
+        names: of the pixel and of all operands.
     """
-    call = _Call(mathematics, geometry, tuple(x.shape), out_channels, x.dtype, (pixel, *operands))
-    y: Tensor = _Reference.apply(call, bias, x, *operands.values())  # type: ignore[no-untyped-call]
-    return y
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What the forward and the backward pass of one call share: shapes, and how the work is cut."""
 
     mathematics: Mathematics
     geometry: Geometry
     x_shape: Ints
     out_channels: int
     dtype: torch.dtype
-    names: tuple[str, ...]  # of the pixel and of all operands
+    names: tuple[str, ...]
 
     @property
     def compute(self) -> torch.dtype:
@@ -128,54 +115,51 @@ class _Call:
         return Fold(m.reduction, self.compute), None if m.inner is None else Fold(m.inner, self.compute)
 
 
-class _Reference(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Call, bias: Tensor | None, x: Tensor, *operands: Tensor) -> Tensor:
-        state = _states(call, x, operands)
-        f = call.mathematics
-        parts = dict(zip(f.reduction.state, state, strict=True))
-        y = finish(f, parts, _outer(call, x, operands), call.library)
-        y = torch.as_tensor(y, dtype=call.compute, device=x.device).expand(state[0].shape)
-        y = y.reshape(x.shape[0], call.out_channels, *call.sites)
-        if bias is not None:
-            y = y + bias.to(call.compute).reshape(-1, *(1,) * len(call.sites))
-        ctx.call = call
-        ctx.save_for_backward(x, *operands, *(parts[part] for part in f.kept))
-        # a tensor of its own, no view of the state: an in-place activation may follow
-        return torch.empty_like(y, dtype=call.dtype).copy_(y)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise BackendError(
-                f"{ctx.call.mathematics}: create_graph=True, but the reference backend differentiates only once",
-                way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
-            )
-        call, count = ctx.call, len(ctx.call.names)
-        saved = ctx.saved_tensors  # once: torch.utils.checkpoint recomputes what is asked for
-        tensors, state = saved[:count], dict(zip(call.mathematics.kept, saved[count:], strict=True))
-        _, wants_bias, *needed = ctx.needs_input_grad
-        g_bias = bias_gradient(grad.to(call.compute)).to(call.dtype) if wants_bias else None
-        return None, g_bias, *_gradients(call, tensors, state, grad, tuple(needed))
+def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
+    """``y[n, o, *sites]``, and what the gradients need of the state, one part after the other."""
+    given = tuple(tensors[name] for name in call.names)
+    x, f = given[0], call.mathematics
+    state = _states(call, x, given[1:])
+    parts = dict(zip(f.reduction.state, state, strict=True))
+    y = finish(f, parts, _outer(call, x, given[1:]), call.library)
+    y = torch.as_tensor(y, dtype=call.compute, device=x.device).expand(state[0].shape)
+    y = y.reshape(x.shape[0], call.out_channels, *call.sites)
+    if bias is not None:
+        y = y + bias.to(call.compute).reshape(-1, *(1,) * len(call.sites))
+    kept = torch.cat([y.new_empty(0), *(parts[part].reshape(-1) for part in f.kept)]) if saves else y.new_empty(0)
+    # a tensor of its own, no view of the state: an in-place activation may follow
+    return empty_like(x, tuple(y.shape), call.dtype).copy_(y), kept
 
 
-def _sources(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def gradients(
+    call: Call, tensors: dict[str, Tensor], state: Tensor, grad: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    """The gradients of the tensors that are wanted."""
+    given = tuple(tensors[name] for name in call.names)
+    kept = call.mathematics.kept
+    shape = (len(kept), *call.axes[1:], *call.sites)
+    parts = dict(zip(kept, state.reshape(shape), strict=True))
+    found = _gradients(call, given, parts, grad, tuple(name in wanted for name in call.names))
+    return {name: d for name, d in zip(call.names, found, strict=True) if d is not None}
+
+
+def _sources(call: Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
     return dict(zip(call.names, (x, *operands), strict=True))
 
 
-def _outer(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _outer(call: Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """What the epilogue sees, with the axes ``(n, g, o, *sites)``."""
     sources = _sources(call, x, operands)
     return {v.name: call.spread(v, sources[v.source])[0, 0].to(call.compute) for v in call.mathematics.outer}
 
 
-def _inputs(call: _Call, spread: list[Tensor], t: int, k: Ints, block: Slices) -> list[Tensor]:
+def _inputs(call: Call, spread: list[Tensor], t: int, k: Ints, block: Slices) -> list[Tensor]:
     """What the variables of the map are for one block of one tap."""
     variables = zip(call.mathematics.variables, spread, strict=True)
     return [call.spread.at(v, s, t, k, block).to(call.compute) for v, s in variables]
 
 
-def _inner_states(call: _Call, inner: Fold, spread: list[Tensor], block: Slices) -> State:
+def _inner_states(call: Call, inner: Fold, spread: list[Tensor], block: Slices) -> State:
     """The states of each channel of a block, over its taps."""
     extents = tuple(len(range(*s.indices(whole))) for s, whole in zip(block, call.axes, strict=True))
     state = inner.empty((*extents, *call.sites), spread[0])
@@ -186,7 +170,7 @@ def _inner_states(call: _Call, inner: Fold, spread: list[Tensor], block: Slices)
     return state
 
 
-def _states(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> State:
+def _states(call: Call, x: Tensor, operands: tuple[Tensor, ...]) -> State:
     """The final state of every output: one tensor ``(n, g, o, *sites)`` per part."""
     outer, inner = call.folds
     state = outer.empty((*call.axes[1:], *call.sites), x)
@@ -194,9 +178,9 @@ def _states(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> State:
     spread = [call.spread(v, sources[v.source]) for v in call.mathematics.variables]
     for block in call.blocks():
         if inner is not None:
-            u = inner.result(_inner_states(call, inner, spread, block))
-            if u.numel():
-                outer.absorb(state, block[1:], outer.over((u,)))
+            u = inner.results(_inner_states(call, inner, spread, block))
+            if u[0].numel():
+                outer.absorb(state, block[1:], outer.over(u))
             continue
         for t, k in call.taps():
             v = call.map(_inputs(call, spread, t, k, block), call.shape(block, k))
@@ -206,7 +190,7 @@ def _states(call: _Call, x: Tensor, operands: tuple[Tensor, ...]) -> State:
 
 
 def _gradients(
-    call: _Call, tensors: tuple[Tensor, ...], state: dict[str, Tensor], grad: Tensor, needed: tuple[bool, ...]
+    call: Call, tensors: tuple[Tensor, ...], state: dict[str, Tensor], grad: Tensor, needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The gradient of ``x`` and of each operand, where needed: each block's map, recomputed and differentiated."""
     x, *operands = tensors
@@ -228,16 +212,18 @@ def _gradients(
 
 
 def _block_gradients(
-    call: _Call, block: Slices, spread: list[Tensor], sums: list[Tensor | None], reduced: _Reduced
+    call: Call, block: Slices, spread: list[Tensor], sums: list[Tensor | None], reduced: _Reduced
 ) -> None:
     f, (fold, inner) = call.mathematics, call.folds
     slopes = dict(f.slopes)
     reduced = reduced.at(block[1:])
     if inner is not None:  # the gradient of each channel's result, and the channels' states
         states = _inner_states(call, inner, spread, block)
-        (adjoint,) = fold.adjoints(reduced.state, (inner.result(states),))
+        adjoints = fold.adjoints(reduced.state, inner.results(states))
         kept = {p: s for p, s in zip(inner.reduction.state, states, strict=True) if p in inner.reduction.saved}
-        reduced, fold = _Reduced(kept, [reduced.gradients[0] * adjoint]), inner
+        owners = fold.reduction.owner
+        reduced = _Reduced(kept, [reduced.gradients[i] * a for i, a in zip(owners, adjoints, strict=True)])
+        fold = inner
     for t, k in call.taps():
         inputs = _inputs(call, spread, t, k, block)
         shape = call.shape(block, k)
@@ -283,7 +269,7 @@ def _differentiated(values: tuple[Tensor, ...], g_values: list[Tensor], leaves: 
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
 
-def _replaced(call: _Call, slopes: tuple[Expr, ...], leaves: list[Tensor], g_values: list[Tensor]) -> Tensor:
+def _replaced(call: Call, slopes: tuple[Expr, ...], leaves: list[Tensor], g_values: list[Tensor]) -> Tensor:
     """The gradient by derivatives of the user's own."""
     named = {v.name: leaf.detach() for v, leaf in zip(call.mathematics.variables, leaves, strict=True)}
     found = evaluate_all(slopes, named, call.library)

@@ -1,81 +1,168 @@
 """A sum of products of images and weights: torch's convolutions of the images, and the epilogue.
 
-Between the passes only what was given and the sums are kept. Each image is computed, convolved and let go, and computed
-again when its gradient is asked for; so the peak does not grow with the number of products.
+Between the passes only what was given and, before an epilogue, the sums are kept.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import BackendError
-from ..expr import Expr, differentiate, evaluate, simplify
-from ..expr.evaluate import evaluate_all
-from ..geometry import Geometry, Ints
+from ..expr import Expr, evaluate
+from ..geometry import Ints
 from ..mathematics import Mathematics
 from ..plan import Problem
 from ..plan.separate import Term, Terms
-from ..variables import Variable
-from .convolutions import convolved, image_gradient, weight_gradient
+from .convolutions import convolved
+from .images import CHUNK, Images, convolve_images, image_gradients, vanishes
 from .native import broadcast
-from .padding import pad
 from .torch_library import torch_library
 
-CHUNK = 2**23  # bytes of what is computed of a part of the batch at once, and not kept
+
+@dataclass(frozen=True)
+class Call:
+    """A problem, and the terms of each value that its map returns."""
+
+    problem: Problem
+    terms: Terms
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """For each value, what its sum is divided by."""
+        names = self.problem.formula.mathematics.reduction.name.strip("()").split(", ")
+        return tuple(self.problem.field if name == "mean" else 1 for name in names)
+
+    def shape(self, x: Tensor) -> Ints:
+        """Of the outputs."""
+        return (x.shape[0], self.problem.out_channels, *self.problem.geometry.sites(tuple(x.shape[2:])))
 
 
-def convolve(x: Tensor, operands: dict[str, Tensor], bias: Tensor | None, problem: Problem, terms: Terms) -> Tensor:
-    """``y[n, o, *sites]`` of ``x[n, c, *size]``, for a problem with these terms."""
-    m, dims = problem.formula.mathematics, problem.geometry.dims
-    sources = {problem.formula.pixel: x, **operands}
-    shape = (len(x), problem.out_channels, *problem.geometry.sites(tuple(x.shape[2:])))
-    names = m.reduction.name.strip("()").split(", ")
-    sums = [
-        _sum(value, sources, problem) / (problem.field if name == "mean" else 1)
-        for name, value in zip(names, terms, strict=True)
-    ]
+def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
+    """``y[n, o, *sites]`` of ``x[n, c, *size]``; before an epilogue the sums are kept."""
+    m, dims = call.problem.formula.mathematics, call.problem.geometry.dims
+    x = tensors[call.problem.formula.pixel]
+    shape = call.shape(x)
+    kept = x.new_empty((len(call.terms) if m.has_epilogue and saves else 0, *shape))
+    sums = []
+    for i, (terms, divisor) in enumerate(zip(call.terms, call.divisors, strict=True)):
+        total = _sum(_Value.of(terms, tensors, call.problem), tensors)
+        total = total if divisor == 1 else total / divisor
+        sums.append(kept[i].copy_(total.expand(shape)) if len(kept) else total)
     if m.has_epilogue:
-        outer = [_outer(v, sources[v.source], dims) for v in m.outer]
-        y: Tensor = _Finish.apply(m, shape, *sums, *outer)  # type: ignore[no-untyped-call]
+        y = x.new_empty(shape)
+        seen = [*sums, *_outer(call, tensors)]
+        for here in _chunks(y):
+            y[here] = _finished(m, [_of_images(t, here) for t in seen])
     else:
         y = sums[0].expand(shape)
     if bias is not None:
-        return y + bias.reshape(-1, *(1,) * dims)
-    return y if m.has_epilogue or y.is_contiguous() else y.contiguous()
+        y = y + bias.reshape(-1, *(1,) * dims)
+    return y.contiguous() if any(stride == 0 for stride in y.stride()) else y, kept.reshape(-1)
 
 
-def _outer(v: Variable, tensor: Tensor, dims: int) -> Tensor:
-    """An operand of the epilogue beside ``(n, o, *sites)``."""
-    value = tensor if v.part is None else tensor.select(-1, v.part)
-    return value.reshape(1, -1, *(1,) * dims)
+def plain(call: Call, tensors: dict[str, Tensor], bias: Tensor | None) -> Tensor:
+    """``y[n, o, *sites]``, of all images and sites at once: a list of torch's functions without a choice."""
+    m, dims = call.problem.formula.mathematics, call.problem.geometry.dims
+    x = tensors[call.problem.formula.pixel]
+    sums = []
+    for terms, divisor in zip(call.terms, call.divisors, strict=True):
+        value = _Value.of(terms, tensors, call.problem, fixed=True)
+        total, made = value.total, value.images
+        if made is not None:
+            images = made.evaluate(made.images, list(made.padded(tuple(tensors[name] for name in made.names))))
+            for image, weight in zip(images, value.weights, strict=True):
+                total = total + convolved(made.summed(image, weight), weight, made.left)
+        sums.append(total if divisor == 1 else total / divisor)
+    y = _finished(m, [*sums, *_outer(call, tensors)]) if m.has_epilogue else sums[0]
+    y = torch.as_tensor(y, dtype=x.dtype, device=x.device).expand(call.shape(x))
+    return y if bias is None else y + bias.reshape(-1, *(1,) * dims)
 
 
-def _sum(terms: tuple[Term, ...], sources: dict[str, Tensor], problem: Problem) -> Tensor:
-    """What one value of the map sums to: ``(n or 1, o or 1, *sites or 1)``."""
-    x, g = sources[problem.formula.pixel], problem.geometry
-    everywhere = g.mode != "skip" or not any(g.before + g.after)
-    total, images, weights = x.new_zeros((1,) * x.dim()), [], []
-    for term in terms:
-        weight = _weight(term.weight, sources, problem, x)
-        if term.image.names() or not everywhere:
-            images.append(term.image)
-            weights.append(weight)
-        else:  # the same at all sites
-            whole = weight.expand(-1, *problem.weight_shape[1:]).flatten(1).sum(1)
-            total = total + evaluate(term.image, {}, torch_library(x.dtype)) * whole.reshape(1, -1, *(1,) * g.dims)
-    if not images:
-        return total
-    known = {v.name: v for v in problem.formula.mathematics.variables if v.is_image}
-    names = dict.fromkeys([problem.formula.pixel, *(known[n].source for image in images for n in image.names())])
-    call = _Call(tuple(images), all(map(_vanishes, images)), known, tuple(names), g)
-    summed: Tensor = _Sum.apply(call, *(sources[name] for name in names), *weights)  # type: ignore[no-untyped-call]
-    return summed if len(images) == len(terms) else summed + total
+def gradients(
+    call: Call, tensors: dict[str, Tensor], state: Tensor, grad: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    """The gradients of the tensors that are wanted."""
+    leaves = {name: t.requires_grad_(name in wanted) for name, t in tensors.items()}
+    m, outputs, slopes = call.problem.formula.mathematics, [], []
+    g_sums = [grad]
+    if m.has_epilogue:
+        sums = list(state.reshape(len(call.terms), *call.shape(tensors[call.problem.formula.pixel])))
+        with torch.enable_grad():
+            outer = _outer(call, leaves)
+        g_sums, g_outer = _finish_gradients(m, sums, [t.detach() for t in outer], grad)
+        outputs += outer
+        slopes += g_outer
+    found = {name: torch.zeros_like(t) for name, t in tensors.items() if name in wanted}
+    for terms, divisor, g in zip(call.terms, call.divisors, g_sums, strict=True):
+        g = g if divisor == 1 else g / divisor
+        with torch.enable_grad():
+            value = _Value.of(terms, leaves, call.problem)
+        outputs.append(value.total)
+        slopes.append(g.sum_to_size(value.total.shape))
+        if value.images is not None:
+            outputs += value.weights
+            slopes += image_gradients(value.images, tensors, [w.detach() for w in value.weights], g, found)
+    inputs = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    live = [(y, g) for y, g in zip(outputs, slopes, strict=True) if y.requires_grad]
+    if live:
+        ys, gs = zip(*live, strict=True)
+        back = torch.autograd.grad(ys, list(inputs.values()), gs, materialize_grads=True)
+        for name, d in zip(inputs, back, strict=True):
+            found[name] += d
+    return found
+
+
+def _outer(call: Call, tensors: dict[str, Tensor]) -> list[Tensor]:
+    """What the epilogue sees, beside ``(n, o, *sites)``."""
+    dims = call.problem.geometry.dims
+    found = []
+    for v in call.problem.formula.mathematics.outer:
+        value = tensors[v.source]
+        value = value if v.part is None else value.select(-1, v.part)
+        found.append(value.reshape(1, -1, *(1,) * dims))
+    return found
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What one value of the map sums to.
+
+    Args:
+        total: the part that is the same at all sites: ``(1, o or 1, *ones)``.
+        images: those that are convolved, if any.
+        weights: of each image.
+    """
+
+    total: Tensor
+    images: Images | None
+    weights: list[Tensor]
+
+    @classmethod
+    def of(
+        cls, terms: tuple[Term, ...], sources: dict[str, Tensor], problem: Problem, *, fixed: bool = False
+    ) -> _Value:
+        """Of what a call is given; ``fixed`` without a look at what any image is."""
+        x, g = sources[problem.formula.pixel], problem.geometry
+        everywhere = g.mode != "skip" or not any(g.before + g.after)
+        total, images, weights = x.new_zeros((1,) * x.dim()), [], []
+        for term in terms:
+            weight = _weight(term.weight, sources, problem, x)
+            if term.image.names() or not everywhere:
+                images.append(term.image)
+                weights.append(weight)
+            else:
+                whole = weight.expand(-1, *problem.weight_shape[1:]).flatten(1).sum(1)
+                total = total + evaluate(term.image, {}, torch_library(x.dtype)) * whole.reshape(1, -1, *(1,) * g.dims)
+        if not images:
+            return cls(total, None, [])
+        known = {v.name: v for v in problem.formula.mathematics.variables if v.is_image}
+        names = dict.fromkeys([problem.formula.pixel, *(known[n].source for image in images for n in image.names())])
+        vanish = not fixed and all(map(vanishes, images))
+        return cls(total, Images(tuple(images), vanish, known, tuple(names), g), weights)
 
 
 def _weight(expr: Expr, sources: dict[str, Tensor], problem: Problem, x: Tensor) -> Tensor:
@@ -90,153 +177,12 @@ def _weight(expr: Expr, sources: dict[str, Tensor], problem: Problem, x: Tensor)
     return value if g.groups == 1 else value.expand(problem.weight_shape)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What both passes share.
-
-    Args:
-        images: Exprs over pixels and guides.
-        vanish: whether all are 0 where those are.
-        known: their variables.
-        names: of the tensors given, the pixel's first.
-    """
-
-    images: tuple[Expr, ...]
-    vanish: bool
-    known: dict[str, Variable]
-    names: tuple[str, ...]
-    geometry: Geometry
-
-    @property
-    def pads_after(self) -> bool:
-        """Whether images are padded, with zeros, and not what they are computed of."""
-        return self.geometry.mode == "skip" or (self.geometry.mode == "zeros" and self.vanish)
-
-    @property
-    def left(self) -> Geometry:
-        """The geometry of the convolutions of images."""
-        return self.geometry if self.pads_after else self.geometry.padded()
-
-    def padded(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What images are computed of."""
-        return tensors if self.pads_after else tuple(pad(t, self.geometry)[0] for t in tensors)
-
-    def chunks(self, x: Tensor) -> Iterator[tuple[slice, slice]]:
-        """Parts of the batch and of the images, so small that what is computed of both at once is little."""
-        one = max(1, x[:1].numel() * x.itemsize)
-        step = max(1, CHUNK // (one * len(self.images)))
-        some = max(1, min(len(self.images), CHUNK // one))  # what images have in common is computed once for so many
-        for n in range(0, len(x), step):
-            yield from ((slice(n, n + step), slice(i, i + some)) for i in range(0, len(self.images), some))
-
-    def evaluate(self, exprs: tuple[Expr, ...], tensors: list[Tensor]) -> list[Tensor]:
-        """Exprs over images, each ``(n, c, *size)``."""
-        x, given = tensors[0], dict(zip(self.names, tensors, strict=True))
-        seen = {name for expr in exprs for name in expr.names()}
-        values = {name: _seen(v, given[v.source]) for name, v in self.known.items() if name in seen}
-        found = evaluate_all(exprs, values, torch_library(x.dtype))
-        return [torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(x.shape) for v in found]
-
-    def summed(self, image: Tensor, weight: Tensor) -> Tensor:
-        """The image; its sum over channels that have one weight."""
-        return image if weight.shape[1] * self.geometry.groups == image.shape[1] else image.sum(1, keepdim=True)
-
-
-def _seen(v: Variable, tensor: Tensor) -> Tensor:
-    return tensor if v.part is None else tensor[:, v.part : v.part + 1]
-
-
-@functools.lru_cache(maxsize=256)
-def _slopes(images: tuple[Expr, ...], names: tuple[str, ...]) -> tuple[tuple[int, str, Expr], ...]:
-    """The derivatives that are not 0: of which image, in which variable."""
-    found = ((i, name, differentiate(image, name)) for i, image in enumerate(images) for name in image.names())
-    return tuple((i, name, d) for i, name, d in found if name in names and d.value != 0.0)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum of convolutions of images."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
-        count = len(call.names)
-        given, weights = call.padded(tensors[:count]), tensors[count:]
-        ctx.call = call
-        ctx.save_for_backward(*tensors)
-        filters = max(len(weight) for weight in weights)
-        sites = call.geometry.sites(tuple(tensors[0].shape[2:]))
-        y = given[0].new_zeros(len(given[0]), filters, *sites)
-        for here, some in call.chunks(given[0]):
-            images = call.evaluate(call.images[some], [t[here] for t in given])
-            for image, weight in zip(images, weights[some], strict=True):
-                y[here] += convolved(call.summed(image, weight), weight, call.left)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        call, count = ctx.call, len(ctx.call.names)
-        if torch.is_grad_enabled():
-            raise BackendError(
-                "create_graph=True, but a sum of convolutions of images is differentiated only once",
-                way_out="Drop create_graph=True, or keep this layer out of what is differentiated twice.",
-            )
-        tensors, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        _, *needed = ctx.needs_input_grad
-        given = call.padded(tensors)
-        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(given, needed, strict=False)]
-        g_weights = [torch.zeros_like(w) if needs else None for w, needs in zip(weights, needed[count:], strict=True)]
-        for here, some in call.chunks(given[0]):
-            at = [None if t is None else t[here] for t in totals]
-            part = replace(call, images=call.images[some])
-            _add_gradients(part, [t[here] for t in given], weights[some], grad[here], (at, g_weights[some]))
-        unpadded = (_unpadded(call, t, total) for t, total in zip(tensors, totals, strict=True))
-        return None, *unpadded, *g_weights
-
-
-Totals = list[Tensor | None]
-
-
-def _add_gradients(
-    call: _Call, given: list[Tensor], weights: tuple[Tensor, ...], grad: Tensor, totals: tuple[Totals, Totals]
-) -> None:
-    """Add a chunk's gradients to those of its tensors and of the weights."""
-    of_tensors, of_weights = dict(zip(call.names, totals[0], strict=True)), totals[1]
-    wanted = tuple(name for name, v in call.known.items() if of_tensors[v.source] is not None)
-    slopes = _slopes(call.images, wanted)
-    images = tuple(map(simplify, call.images))  # in the form in which the slopes share their parts
-    values = call.evaluate((*images, *(d for _, _, d in slopes)), given)
-    g_images: dict[int, Tensor] = {}
-    for i, (image, weight, total) in enumerate(zip(values, weights, of_weights, strict=False)):
-        g = grad if len(weight) > 1 or grad.shape[1] == 1 else grad.sum(1, keepdim=True)
-        image = call.summed(image, weight)
-        if total is not None:
-            total += weight_gradient(image, weight, g, call.left)
-        if any(i == j for j, _, _ in slopes):
-            g_images[i] = image_gradient(image, weight, g, call.left)
-    for (i, name, _), slope in zip(slopes, values[len(images) :], strict=True):
-        v = call.known[name]
-        total = of_tensors[v.source]
-        assert total is not None
-        to = _seen(v, total)
-        d = g_images[i] * slope
-        to += d if d.shape == to.shape else d.sum(1, keepdim=True)
-
-
-def _unpadded(call: _Call, tensor: Tensor, total: Tensor | None) -> Tensor | None:
-    """The gradient of a tensor, of that of what it was padded to."""
-    if total is None or call.pads_after:
-        return total
-    leaf = tensor.detach().requires_grad_()
-    with torch.enable_grad():
-        padded, _ = pad(leaf, call.geometry)
-    return torch.autograd.grad(padded, leaf, total)[0]
-
-
-@functools.lru_cache(maxsize=1024)
-def _vanishes(expr: Expr) -> bool:
-    """Whether an image is 0 where all it sees is."""
-    zero = torch.zeros(())
-    value = torch.as_tensor(evaluate(expr, dict.fromkeys(expr.names(), zero), torch_library(zero.dtype)))
-    return bool(value == 0)
+def _sum(value: _Value, sources: dict[str, Tensor]) -> Tensor:
+    """What a value sums to: ``(n or 1, o or 1, *sites or 1)``."""
+    if value.images is None:
+        return value.total
+    y = convolve_images(value.images, value.weights, sources)
+    return y if value.total.numel() == 1 and not value.total.any() else y + value.total
 
 
 def _chunks(images: Tensor) -> Iterator[slice]:
@@ -244,37 +190,21 @@ def _chunks(images: Tensor) -> Iterator[slice]:
     return (slice(n, n + step) for n in range(0, len(images), step))
 
 
-class _Finish(torch.autograd.Function):
-    """The epilogue, a few images of the batch at a time."""
-
-    @staticmethod
-    def forward(ctx: Any, m: Mathematics, shape: Ints, *tensors: Tensor) -> Tensor:
-        ctx.m = m
-        ctx.save_for_backward(*tensors)
-        y = tensors[0].new_empty(shape)
-        for here in _chunks(y):
-            y[here] = _finished(m, [_of_images(t, here) for t in tensors])
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _, _, *needed = ctx.needs_input_grad
-        tensors = ctx.saved_tensors
-        totals = [torch.zeros_like(t) if needs else None for t, needs in zip(tensors, needed, strict=True)]
-        for here in _chunks(grad):
-            leaves = [
-                _of_images(t, here).detach().requires_grad_(needs) for t, needs in zip(tensors, needed, strict=True)
-            ]
-            with torch.enable_grad():
-                y = _finished(ctx.m, leaves)
-            wanted = [(leaf, total) for leaf, total in zip(leaves, totals, strict=True) if total is not None]
-            if isinstance(y, Tensor) and y.requires_grad:
-                g = grad[here].sum_to_size(y.shape)
-                found = torch.autograd.grad(y, [leaf for leaf, _ in wanted], g, allow_unused=True)
-                for (_, total), d in zip(wanted, found, strict=True):
-                    if d is not None:
-                        _of_images(total, here).add_(d)
-        return None, None, *totals
+def _finish_gradients(
+    m: Mathematics, sums: list[Tensor], outer: list[Tensor], grad: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradients of the sums and of what the epilogue sees, a few images of the batch at a time."""
+    tensors = [*sums, *outer]
+    totals = [torch.zeros_like(t) for t in tensors]
+    for here in _chunks(grad):
+        leaves = [_of_images(t, here).detach().requires_grad_() for t in tensors]
+        with torch.enable_grad():
+            y = _finished(m, leaves)
+        if isinstance(y, Tensor) and y.requires_grad:
+            found = torch.autograd.grad(y, leaves, grad[here].sum_to_size(y.shape), materialize_grads=True)
+            for total, d in zip(totals, found, strict=True):
+                _of_images(total, here).add_(d)
+    return totals[: len(sums)], totals[len(sums) :]
 
 
 def _of_images(tensor: Tensor, here: slice) -> Tensor:

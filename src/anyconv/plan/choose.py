@@ -41,6 +41,7 @@ class Plan:
 
     Args:
         falls_back: kernels would have been quicker, and are not to be had for the reason.
+        required: the backend was asked for by name, and no other will do.
     """
 
     backend: str
@@ -48,6 +49,7 @@ class Plan:
     line: Line | None = None
     terms: Terms | None = None
     falls_back: bool = False
+    required: bool = False
 
 
 def choose(problem: Problem, backend: str = "auto") -> Plan:
@@ -76,22 +78,27 @@ def choose(problem: Problem, backend: str = "auto") -> Plan:
             f"`x` has dtype {problem.dtype}; {problem.formula} is computed in {', '.join(FLOATS)}",
             way_out="Convert it: `x.float()`.",
         )
+    why = reason if line is None else "asked for"
+    return Plan("reference", why) if backend == "reference" else _generated(problem, backend, why)
+
+
+def _generated(problem: Problem, backend: str, why: str) -> Plan:
+    """A kernel, or the reference backend where there is none for the problem."""
     if backend == "cpp" and problem.device != "cpu":
         raise BackendError(
             f"the cpp backend computes on the CPU, `x` is on {problem.device}", way_out="Use backend='auto'."
         )
-    why = reason if line is None else "asked for"
     kernels = "cpp" if problem.device == "cpu" else "triton"
     if backend == "triton":
         kernels = _asked_for_triton(problem)
-    if backend == "reference":
-        return Plan("reference", why)
     lacks = _beyond_cpp(problem) if kernels == "cpp" else _beyond_triton(problem)
     if lacks and backend == kernels:
         raise BackendError(
             f"the {backend} backend has no kernel for {problem.formula}: {lacks}", way_out="Use backend='auto'."
         )
-    return Plan("reference", lacks, falls_back=True) if lacks else Plan(kernels, why)
+    if lacks:
+        return Plan("reference", lacks, falls_back=True)
+    return Plan(kernels, why, required=backend == kernels)
 
 
 def _asked_for_triton(problem: Problem) -> str:

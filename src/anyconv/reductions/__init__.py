@@ -8,3 +8,4 @@ from .builtin import over as over
 from .builtin import reduction as reduction
 from .laws import check_laws as check_laws
 from .reduction import Reduction as Reduction
+from .tangent import tangent as tangent

@@ -25,20 +25,20 @@ MEAN = Reduction(
 )
 
 # m * 2**e is the product of the values that are not zero, 0.5 <= |m| < 1; a zero counts in z and leaves its sign in m
-_FACTOR = "f = where(v == 0, copysign(1, v), v); "
+FACTOR = "f = where(v == 0, copysign(1, v), v); "
 PROD = Reduction(
     "prod",
     state=("m", "e", "z"),
     identity=("0.5", "1", "0"),
     step=(
-        _FACTOR + "mantissa(m * mantissa(f))",
-        _FACTOR + "e + exponent(f) + exponent(m * mantissa(f))",
+        FACTOR + "mantissa(m * mantissa(f))",
+        FACTOR + "e + exponent(f) + exponent(m * mantissa(f))",
         "z + real(v == 0)",
     ),
     merge=("mantissa(a_m * b_m)", "a_e + b_e + exponent(a_m * b_m)", "a_z + b_z"),
     # in two halves, since 2**e alone may be out of range where m * 2**e is not
     result="h = trunc(e / 2); where(z > 0, m * 0, ldexp(ldexp(m, h), e - h))",
-    adjoint=_FACTOR + "r = e - exponent(f); h = trunc(r / 2); "
+    adjoint=FACTOR + "r = e - exponent(f); h = trunc(r / 2); "
     "where(z > real(v == 0), m * 0, ldexp(ldexp(m / mantissa(f), h), r - h))",
 )
 
@@ -141,11 +141,12 @@ def norm(p: float) -> Reduction:
         raise FormulaError(
             f"`p` of a norm must be a positive number, got {p!r}", way_out="For infinity, use 'max' of abs."
         )
+    p = float(p)
     # m the largest size so far, s the sum of (size / m) ** p; equal sizes have the ratio 1, also if they are 0 or inf
-    ratio = f"a = abs(v); r = where(a == m, 1, minimum(a, m) / maximum(a, m)) ** {p}; "
+    ratio = norm_ratio(p)
     left, right = (f"where({side}_m == t, 1, {side}_m / t) ** {p}" for side in "ab")
     return Reduction(
-        f"norm({p:g})",
+        f"norm({p:g})" if float(f"{p:g}") == p else f"norm({float(p)!r})",
         state=("m", "s"),
         identity=("0", "0"),
         step=("maximum(m, abs(v))", ratio + "where(a > m, s * r + 1, s + r)"),
@@ -153,6 +154,11 @@ def norm(p: float) -> Reduction:
         result=f"m * s ** {1 / p}",
         adjoint=f"where(v == 0, 0, sign(v) * where(abs(v) == m, 1, abs(v) / m) ** {p - 1} * s ** {1 / p - 1})",
     )
+
+
+def norm_ratio(p: float | str) -> str:
+    """``a``, the size of a value, and ``r``, the smaller of it and the largest so far by the larger, to the power p."""
+    return f"a = abs(v); r = where(a == m, 1, minimum(a, m) / maximum(a, m)) ** {p}; "
 
 
 Reduce = str | Reduction | tuple[str | Reduction, ...]

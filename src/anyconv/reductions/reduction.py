@@ -45,6 +45,7 @@ class Reduction:
         state: the names of the parts.
         values: the names of what a map returns.
         owner: for each value, the result to which it belongs: all to the first, unless several reductions were joined.
+        of: the reductions that were joined.
 
     Raises:
         FormulaError: a function uses what it may not, or the numbers of parts differ.
@@ -60,6 +61,7 @@ class Reduction:
     state: tuple[str, ...] = ()
     values: tuple[str, ...] = ("v",)
     owner: tuple[int, ...] = ()
+    of: tuple[Reduction, ...] = ()
     exprs: dict[str, tuple[Expr, ...]] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -146,7 +148,9 @@ def joined(reductions: Sequence[Reduction]) -> Reduction:
         owner += [i] * len(r.values)
     name = "(" + ", ".join(r.name for r in reductions) + ")"
     given = {what: tuple(texts) for what, texts in fields.items()}
-    return Reduction(name, **given, state=tuple(state), values=tuple(values), owner=tuple(owner))
+    return Reduction(
+        name, **given, state=tuple(state), values=tuple(values), owner=tuple(owner), of=tuple(reductions)
+    )  # fmt: skip
 
 
 def _variables(names: str | tuple[str, ...]) -> Expr | tuple[Expr, ...]:

@@ -13,16 +13,15 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from ..errors import FormulaError
+from ..interchange import Ordinary, arguments_of, take_over
 from ..layer import Layer
 from ..operands import FROM_CALL
 from ..recipes import Recipe
 
-Ordinary = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Where = Callable[[str, nn.Module], bool]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _RELATIVES = (*_CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -120,27 +119,11 @@ def _reason_to_leave(name: str, layer: nn.Module, where: Where | None) -> str:
 def _converted(layer: Ordinary, recipe: Recipe) -> tuple[Layer, str]:
     """The new layer, and what it kept."""
     make = getattr(recipe, type(layer).__name__)
-    padding = layer.padding if isinstance(layer.padding, str) else tuple(layer.padding)
-    # padding with zeros is nn.ConvNd's default, and says nothing; the recipe's own is better
-    mode = {} if layer.padding_mode == "zeros" else {"padding_mode": layer.padding_mode}
-    made: Layer = make(
-        layer.in_channels, layer.out_channels, layer.kernel_size, stride=layer.stride, padding=padding,
-        dilation=layer.dilation, groups=layer.groups, bias=layer.bias is not None, device=layer.weight.device,
-        dtype=layer.weight.dtype, **mode,
-    )  # fmt: skip
-    kept = []
-    with torch.no_grad():
-        if recipe.keeps_weights:
-            weight = made.w
-            assert isinstance(weight, nn.Parameter)
-            weight.copy_(layer.weight)
-            weight.requires_grad_(layer.weight.requires_grad)
-            kept.append("weights")
-        if layer.bias is not None and made.bias is not None:
-            made.bias.copy_(layer.bias)
-            made.bias.requires_grad_(layer.bias.requires_grad)
-            kept.append("bias")
-    made.train(layer.training)
+    arguments = arguments_of(layer)
+    if layer.padding_mode == "zeros":  # the default of nn.ConvNd says nothing; the recipe's own is better
+        del arguments["padding_mode"]
+    made: Layer = make(**arguments)
+    kept = take_over(made, layer, "w" if recipe.keeps_weights else None)
     words = [f"its {' and '.join(kept)} kept"] if kept else []
     return made, ", ".join(words + ([] if recipe.keeps_weights else ["its weights begin anew"]))
 

@@ -30,7 +30,7 @@ _INDENT = 12
 def explain(layer_or_formula: _ConvNd | AnyFormula, x_shape: tuple[int, ...] | None = None) -> str:
     """What will be computed, and how.
 
-        >>> print(explain(Conv2d(3, 16, 3, Formula(tangent, reduce="prod"), padding=1), (8, 3, 32, 32)))
+        >>> print(explain(Formula(lambda x, w: torch.tan(x + w), reduce="prod", name="tangent")))
         map         tangent(x, w) = tan(x + w)
         ...
         d/dx        t0 = tan(x + w)

@@ -61,7 +61,8 @@ def gradients(
 def _contexts(call: Call, tensors: dict[str, Tensor], outputs: Outputs) -> Outputs:
     """What gradients take from the outputs alone."""
     grad = outputs.y
-    out = parts_like(grad, len(call.functor.contexts))
+    count = len(call.functor.contexts)
+    out = parts_like(grad, grad.new_empty(count * grad.numel(), dtype=compute_dtype(grad.dtype)))
     made = Outputs(out[0], out)
     outer, outer_strides = call.given(call.layout.outer, tensors)
     places = math.prod(call.sites)
