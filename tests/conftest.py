@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from cells import Recorder
 
 from anyconv.plan import schedule
 
@@ -22,7 +23,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 
 def pytest_addoption(parser):
+    parser.addoption(
+        "--record-cells", action="store_true", help="write which cells of docs/pytorch.md hold, for this torch"
+    )
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts with what is generated now")
+
+
+def pytest_configure(config):
+    if config.getoption("--record-cells"):
+        config.pluginmanager.register(Recorder())
 
 
 @pytest.fixture(autouse=True)

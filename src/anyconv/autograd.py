@@ -8,7 +8,7 @@ need no kernels of their own.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from .batched import OUTPUT, Fold, axes_of
 from .call import Call
 from .errors import BackendError
 from .moved import Added, moved
+
+Run = Callable[..., Any]
 
 
 class Convolve(torch.autograd.Function):
@@ -72,22 +74,7 @@ class Convolve(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], call: Call, saves: bool, bias: Tensor | None, *tensors: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
-        _, _, bias_dim, *dims = in_dims
-        varies = [dim is not None for dim in dims]
-        fold = Fold.of(call, info.batch_size, tensors, varies, more=() if bias_dim is None else ("o",))
-        axes = axes_of(call)
-        if fold is None:
-            ys = [
-                Convolve.apply(call, saves, _one(bias, bias_dim, i), *_each(tensors, dims, i))[0]  # type: ignore[no-untyped-call]
-                for i in range(info.batch_size)
-            ]
-            y = torch.stack(ys)
-        else:
-            given = [fold.put(t, dim, axes[name]) for name, t, dim in zip(call.names, tensors, dims, strict=True)]
-            more = None if bias is None else fold.put(bias, bias_dim, "o")
-            whole, _ = Convolve.apply(fold.call(call), saves, more, *given)  # type: ignore[no-untyped-call]
-            y = fold.taken(whole, OUTPUT)
-        return (y, y.new_empty(0)), (0, None)  # what is kept is that of all; `Gradients` finds it again
+        return _convolve_all(Convolve.apply, info, in_dims, call, saves, bias, *tensors)
 
 
 class Gradients(torch.autograd.Function):
@@ -146,19 +133,43 @@ class Gradients(torch.autograd.Function):
         info: Any, in_dims: tuple[Any, ...], call: Call, wanted: tuple[str, ...], grad: Tensor, kept: Tensor,
         *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # fmt: skip
-        _, _, grad_dim, _, *dims = in_dims
-        axes, kept = axes_of(call), grad.new_empty(0)
-        fold = Fold.of(call, info.batch_size, tensors, [dim is not None for dim in dims], wanted=wanted)
-        if fold is None:
-            each = [
-                Gradients.apply(call, wanted, _one(grad, grad_dim, i), kept, *_each(tensors, dims, i))  # type: ignore[no-untyped-call]
-                for i in range(info.batch_size)
-            ]
-            return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(wanted)
+        return _gradients_of_all(Gradients.apply, info, in_dims, call, wanted, grad, *tensors)
+
+
+def _convolve_all(
+    run: Run, info: Any, in_dims: tuple[Any, ...], call: Call, saves: bool, bias: Tensor | None, *tensors: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
+    """What ``run``, one of the ways to convolve, makes of all the calls of a vmap."""
+    _, _, bias_dim, *dims = in_dims
+    varies = [dim is not None for dim in dims]
+    fold = Fold.of(call, info.batch_size, tensors, varies, more=() if bias_dim is None else ("o",))
+    if fold is None:
+        each = [run(call, saves, _one(bias, bias_dim, i), *_each(tensors, dims, i))[0] for i in range(info.batch_size)]
+        y = torch.stack(each)
+    else:
+        axes = axes_of(call)
         given = [fold.put(t, dim, axes[name]) for name, t, dim in zip(call.names, tensors, dims, strict=True)]
-        found = Gradients.apply(fold.call(call), wanted, fold.put(grad, grad_dim, OUTPUT), kept, *given)  # type: ignore[no-untyped-call]
-        taken = (fold.taken(d, axes[name]) for name, d in zip(wanted, found, strict=True))
-        return tuple(taken), (0,) * len(wanted)
+        more = None if bias is None else fold.put(bias, bias_dim, "o")
+        y = fold.taken(run(fold.call(call), saves, more, *given)[0], OUTPUT)
+    return (y, y.new_empty(0)), (0, None)  # what is kept is that of all; the gradients find it again
+
+
+def _gradients_of_all(
+    run: Run, info: Any, in_dims: tuple[Any, ...], call: Call, wanted: tuple[str, ...], grad: Tensor, *tensors: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """What ``run``, one of the ways to differentiate, makes of all the calls of a vmap."""
+    _, _, grad_dim, _, *dims = in_dims
+    axes, kept = axes_of(call), grad.new_empty(0)
+    fold = Fold.of(call, info.batch_size, tensors, [dim is not None for dim in dims], wanted=wanted)
+    if fold is None:
+        each = [
+            run(call, wanted, _one(grad, grad_dim, i), kept, *_each(tensors, dims, i)) for i in range(info.batch_size)
+        ]
+        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(wanted)
+    given = [fold.put(t, dim, axes[name]) for name, t, dim in zip(call.names, tensors, dims, strict=True)]
+    found = run(fold.call(call), wanted, fold.put(grad, grad_dim, OUTPUT), kept, *given)
+    taken = (fold.taken(d, axes[name]) for name, d in zip(wanted, found, strict=True))
+    return tuple(taken), (0,) * len(wanted)
 
 
 _forwards: tuple[Any, ...] = (Convolve.forward, Gradients.forward)
@@ -194,14 +205,19 @@ def _convolve(x: Tensor, operands: list[Tensor], bias: Tensor | None, *told: Any
     return found
 
 
-def _vmap_of_forward(
-    info: Any, in_dims: Any, x: Tensor, operands: list[Tensor], bias: Tensor | None, *told: Any
-) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
-    """The operator's own rule, for derivatives that vary over tensors that do not."""
-    *arguments, saves = told
-    dims = _dims(in_dims[0], in_dims[1], operands)
-    call = Call.read(_first(x, dims[0]), tuple(arguments))
-    return Convolve.vmap(info, (None, None, in_dims[2], *dims), call, saves, bias, x, *operands)
+def _vmap_of(operator: Any) -> Run:
+    """The operator's own rule, for what meets vmap outside of a function above: a compiled graph, a forward mode."""
+
+    def run(call: Call, saves: bool, bias: Tensor | None, x: Tensor, *operands: Tensor) -> Any:
+        return operator.default(x, list(operands), bias, *call.arguments, saves)
+
+    def rule(info: Any, in_dims: Any, x: Tensor, operands: list[Tensor], bias: Tensor | None, *told: Any) -> Any:
+        *arguments, saves = told
+        dims = _dims(in_dims[0], in_dims[1], operands)
+        call = Call.read(_first(x, dims[0]), tuple(arguments))
+        return _convolve_all(run, info, (None, None, in_dims[2], *dims), call, saves, bias, x, *operands)
+
+    return rule
 
 
 def _vmap_of_gradients(
@@ -211,7 +227,13 @@ def _vmap_of_gradients(
     dims = _dims(in_dims[0], in_dims[1], operands)
     call = Call.read(_first(x, dims[0]), tuple(arguments))
     wanted = tuple(name for name, flag in zip(call.names, flags, strict=True) if flag)
-    found, places = Gradients.vmap(info, (None, None, in_dims[3], None, *dims), call, wanted, grad, kept, x, *operands)
+
+    def run(call: Call, wanted: tuple[str, ...], grad: Tensor, kept: Tensor, *tensors: Tensor) -> Any:
+        return operators.gradients(call, wanted, grad, kept, tensors)
+
+    found, places = _gradients_of_all(
+        run, info, (None, None, in_dims[3], None, *dims), call, wanted, grad, x, *operands
+    )
     return list(found), list(places)
 
 
@@ -232,8 +254,8 @@ def _refuse_old_vmap(*_: Any) -> None:
     )
 
 
-torch.library.register_vmap("anyconv::convolve", _vmap_of_forward)
-torch.library.register_vmap("anyconv::forward", _vmap_of_forward)
+torch.library.register_vmap("anyconv::convolve", _vmap_of(operators.CONVOLVE))
+torch.library.register_vmap("anyconv::forward", _vmap_of(operators.FORWARD))
 torch.library.register_vmap("anyconv::gradients", _vmap_of_gradients)
 for _name in ("convolve", "forward", "gradients"):
     torch.library.impl(f"anyconv::{_name}", "Batched")(_refuse_old_vmap)

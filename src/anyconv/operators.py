@@ -56,8 +56,9 @@ def _gradients(x: Tensor, operands: list[Tensor], kept: Tensor, grad: Tensor, *t
     *arguments, flags = told
     call = _checked(x, operands, None, tuple(arguments))
     wanted = [name for name, flag in zip(call.names, flags, strict=True) if flag]
-    tensors = call.named((x, *operands))
-    with _without_autocast(x):
+    # below autograd, as in a compiled graph, parts of it would compute no gradient, silently: so it is switched on
+    with _without_autocast(x), torch.inference_mode(False), torch.no_grad():
+        tensors = call.named(t.clone() if t.is_inference() else t for t in (x, *operands))
         found = compute.gradients(call.problem, call.plan, tensors, kept, grad, wanted=frozenset(wanted))
     promised: list[Tensor] = []
     for name in wanted:

@@ -141,14 +141,12 @@ def _backward(m: Mathematics, values: list[Expr], names: _Names) -> tuple[tuple[
     outer |= {str(v.value) for v in (*names.state.values(), *names.of_channel.values())}
     finishing = [simplify(substitute(m.finish_slopes[acc], names.known)) for acc in m.accumulators]
     slopes_of_results = _adjoints(m.reduction, values if m.inner is None else _result(m.inner, names), names.state)
-    if m.inner is not None:
-        (of_channel,) = slopes_of_results
-        slopes_of_results = [times(of_channel, a) for a in _adjoints(m.inner, values, names.of_channel)]
-    owners = m.reduction.owner if m.inner is None else (0,) * len(values)
-    adjoints = [
-        _weighed(times(finishing[owner], adjoint), outer)
-        for adjoint, owner in zip(slopes_of_results, owners, strict=True)
-    ]
+    owners = zip(slopes_of_results, m.reduction.owner, strict=True)
+    slopes_of_values = [times(finishing[owner], adjoint) for adjoint, owner in owners]
+    if m.inner is not None:  # what the channels' reductions take are the results of that over the taps
+        of_taps = zip(_adjoints(m.inner, values, names.of_channel), m.inner.owner, strict=True)
+        slopes_of_values = [times(slopes_of_values[owner], adjoint) for adjoint, owner in of_taps]
+    adjoints = [_weighed(slope, outer) for slope in slopes_of_values]
     own = dict(m.slopes)
     variables = [v.name for v in m.variables]
 
@@ -195,7 +193,7 @@ def _adjoints(r: Reduction, values: list[Expr], state: dict[str, Expr]) -> list[
 
 
 def _result(inner: Reduction, names: _Names) -> list[Expr]:
-    return [substitute(inner.exprs["result"][0], names.of_channel)]
+    return [substitute(result, names.of_channel) for result in inner.exprs["result"]]
 
 
 def _slope(value: Expr, name: str) -> Expr:

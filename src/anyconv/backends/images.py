@@ -126,7 +126,7 @@ def _add_gradients(
 ) -> None:
     """Add a chunk's gradients to those of its tensors and of the weights."""
     of_tensors, of_weights = dict(zip(call.names, totals[0], strict=True)), totals[1]
-    wanted = tuple(name for name, v in call.known.items() if of_tensors[v.source] is not None)
+    wanted = tuple(name for name, v in call.known.items() if of_tensors.get(v.source) is not None)
     slopes = _slopes(call.images, wanted)
     images = tuple(map(simplify, call.images))  # in the form in which the slopes share their parts
     values = call.evaluate((*images, *(d for _, _, d in slopes)), given)
