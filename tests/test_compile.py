@@ -220,7 +220,7 @@ def test_derivatives_inside_are_refused_aloud(compiled, name):
     w, x = torch.randn(2, 1, 2, 2), torch.randn(1, 1, 3, 3)
     run = TRANSFORMS[name](lambda x: anyconv.conv2d(x, w, ABSOLUTE).square().sum())
     assert run(x).abs().sum() > 0
-    with pytest.raises(Exception, match="custom_function_call|anyconv"):
+    with pytest.raises(Exception, match=r"custom_function_call|anyconv"):
         compiled(run, backend="aot_eager", fullgraph=True)(x)
 
 

@@ -29,10 +29,9 @@ class _LazyConvNd(LazyModuleMixin, _ConvNd):
 
     def initialize_parameters(self, x: Tensor, **_: Tensor) -> None:
         """Give the operands their shapes, and fill them."""
-        if not self.has_uninitialized_params():
+        self.in_channels = channels("in_channels", x.shape[-self.geometry.dims - 1], self.geometry.groups)
+        if not self.has_uninitialized_params():  # they were loaded
             return
-        groups = self.geometry.groups
-        self.in_channels = channels("in_channels", x.shape[-self.geometry.dims - 1], groups)
         for name, operand in self._own_operands().items():
             tensor = getattr(self, name)
             if isinstance(tensor, UninitializedParameter | UninitializedBuffer):

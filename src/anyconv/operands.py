@@ -60,6 +60,8 @@ class Operand:
     on_gradient: Hook | None = None
 
     def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise FormulaError(f"there is no scope {self.scope!r}", way_out=f"The scopes are {', '.join(SCOPES)}.")
         if self.init is not None and (
             isinstance(self.init, bool) or not (callable(self.init) or _is_number(self.init))
         ):
