@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from cells import cell
 from checks import assert_near
 from test_language import ADDER, GEOMETRIES, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, with_one
 from test_reductions import LIBRARY
@@ -57,6 +58,7 @@ def test_that_comparison_can_fail():
         assert_derivatives(case, "reference")
 
 
+@cell("autograd", "double backward and forward mode: every reduction")
 @on_both
 @pytest.mark.parametrize("reduce", [*BUILTIN, *REDUCTIONS])
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
@@ -67,6 +69,7 @@ def test_reductions(reduce, mode, backend):
     assert_derivatives(Case(function, reduce, names, {**SMALL, "padding_mode": mode}, (3, 3)), backend)
 
 
+@cell("autograd", "double backward and forward mode: every scope, vectors, whole fields")
 @pytest.mark.parametrize("scope", [*SCOPES, *VECTORS])
 def test_scopes(scope):
     function = with_one if scope in SCOPES else (lambda x, w, v: torch.tanh(x * w) * total(v))
@@ -81,6 +84,7 @@ def test_scopes_by_kernels(scope, backend):
     assert_derivatives(Case(function, "max", {"w": "per_tap", "v": scope}, SMALL, (3, 3)), backend)
 
 
+@cell("autograd", "double backward and forward mode: every geometry and padding mode")
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
 @pytest.mark.parametrize("mode", ["zeros", "skip", "reflect", "replicate", "circular", 0.5])
 def test_geometries(arguments, size, mode):
@@ -93,6 +97,7 @@ def test_geometries(arguments, size, mode):
         assert_derivatives(case, "cpp")
 
 
+@cell("autograd", "double backward and forward mode: two levels, epilogues")
 @pytest.mark.parametrize(
     ("taps", "channels"),
     [("max", "sum"), ("mean", "prod"), ("logsumexp", "max"), ("softmax", "mean"), ("mean", "logsumexp")],
@@ -102,6 +107,7 @@ def test_two_levels(taps, channels):
     assert_derivatives(Case(function, ("over", taps, channels), {"w": "per_tap"}, SMALL, (3, 3)), "auto")
 
 
+@cell("autograd", "double backward and forward mode: two levels, epilogues")
 @on_both
 @pytest.mark.parametrize("reduce", [("sum", "sum"), ("max", "logsumexp"), ("prod", "mean")])
 def test_an_epilogue(reduce, backend):
@@ -131,6 +137,7 @@ SEPARATED = {
 }
 
 
+@cell("autograd", "double backward and forward mode: formulas that run as torch's convolutions")
 @pytest.mark.parametrize("name", SEPARATED)
 def test_sums_of_convolutions(name):
     """A formula that runs as torch's convolutions differentiates as the reference does."""
@@ -144,6 +151,7 @@ def test_sums_of_convolutions(name):
         assert_near(got, want, terms=1000)
 
 
+@cell("autograd", "gradcheck, gradgradcheck, forward over reverse")
 def test_whole_fields():
     formula = Formula(quadratic, "sum", operands={"q": anyconv.per_pair(size=16)}, field=(2, 2))
     shapes = (1, 1, 3, 3), (2, 1, 2, 2), (2, 1, 16)
@@ -172,6 +180,7 @@ class Adder(torch.autograd.Function):
         return (w - x).clamp(-1, 1) * dx + (x - w) * dw
 
 
+@cell("autograd", "double backward through gradients of one's own")
 @on_both
 @pytest.mark.parametrize("reduce", ["sum", "logsumexp"])
 def test_gradients_of_ones_own(reduce, backend):
@@ -271,6 +280,7 @@ def test_a_part_that_only_counts_has_no_derivative():
     assert tangent(VARIANCE).reduction.state == ("s0", "s1", "s2", "d_s1", "d_s2")
 
 
+@cell("autograd", "third derivatives, but of prod, norm, and fourth of logsumexp")
 @pytest.mark.parametrize("reduce", ["prod", "logsumexp", "sum", "max"])
 def test_the_third_derivative_is_right_or_refused(reduce):
     x, w = torch.rand(1, 1, 3, dtype=torch.float64) + 0.5, torch.rand(1, 1, 2, dtype=torch.float64)
@@ -285,6 +295,7 @@ def test_the_third_derivative_is_right_or_refused(reduce):
     assert_near(third(run), third(gold), terms=200)
 
 
+@cell("autograd", "gradcheck, gradgradcheck, forward over reverse")
 @pytest.mark.parametrize(
     "recipe", ["adder", "sharpened_cosine", "kan_chebyshev", "smooth_morphology", "gaussian_kervolution"]
 )

@@ -58,13 +58,20 @@ def _gradients(x: Tensor, operands: list[Tensor], kept: Tensor, grad: Tensor, *t
     wanted = [name for name, flag in zip(call.names, flags, strict=True) if flag]
     # below autograd, as in a compiled graph, parts of it would compute no gradient, silently: so it is switched on
     with _without_autocast(x), torch.inference_mode(False), torch.no_grad():
-        tensors = call.named(t.clone() if t.is_inference() else t for t in (x, *operands))
-        found = compute.gradients(call.problem, call.plan, tensors, kept, grad, wanted=frozenset(wanted))
+        tensors = call.named(map(_alone, (x, *operands)))
+        found = compute.gradients(
+            call.problem, call.plan, tensors, _alone(kept), _alone(grad), wanted=frozenset(wanted)
+        )
     promised: list[Tensor] = []
     for name in wanted:
         d = laid_like(found[name], x) if name == call.formula.pixel else found[name].contiguous()
         promised.append(d.clone() if any(d is other for other in (grad, *promised)) else d)
     return promised
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor, without the derivatives that it carries."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _forward_of_fakes(x: Tensor, operands: list[Tensor], bias: Tensor | None, *told: Any) -> tuple[Tensor, Tensor]:
