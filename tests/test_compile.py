@@ -330,6 +330,8 @@ def test_decompose_wants_a_program():
 @cell("torch.export", "AOTInductor, once decomposed")
 @needs_more
 def test_aot_inductor(tmp_path):
+    if torch.__version__ < "2.7":
+        pytest.skip("Inductor of torch 2.6 cannot reshape a constant number")
     model, x = (
         nn.Sequential(anyconv.Conv2d(2, 3, 2, BILATERAL), anyconv.Conv2d(3, 2, 1, TANGENT)).eval(),
         torch.randn(3, 2, 6, 6),

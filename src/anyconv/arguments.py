@@ -24,7 +24,8 @@ def bind(params: Params, formula: Formula, x: Tensor) -> dict[str, Tensor]:
         FormulaError: too few, too many, or unknown names.
         DtypeError: one of them is no tensor.
     """
-    names = list(formula.parameters)
+    operands = dict(formula.passed)
+    names = list(operands)
     signature = f"The map takes ({', '.join([formula.pixel, *names])}); `params` holds all but the pixel."
     if isinstance(params, Mapping):
         if set(params) != set(names):
@@ -43,7 +44,7 @@ def bind(params: Params, formula: Formula, x: Tensor) -> dict[str, Tensor]:
         given = dict(zip(names, values, strict=True))
     tensors: dict[str, Tensor] = {}
     for name, value in given.items():
-        if isinstance(value, (int, float)) and formula.parameters[name].shape(1, 1, _POINT) == ():
+        if isinstance(value, (int, float)) and operands[name].shape(1, 1, _POINT) == ():
             value = torch.tensor(float(value), dtype=x.dtype, device=x.device)
         check_tensor(name, value)
         tensors[name] = value  # type: ignore[assignment]
@@ -52,7 +53,7 @@ def bind(params: Params, formula: Formula, x: Tensor) -> dict[str, Tensor]:
 
 def with_hooks(params: dict[str, Tensor], formula: Formula) -> dict[str, Tensor]:
     """Operands whose gradients pass through their ``on_gradient``."""
-    hooks = {name: operand.on_gradient for name, operand in formula.parameters.items() if operand.on_gradient}
+    hooks = {name: operand.on_gradient for name, operand in formula.passed if operand.on_gradient}
     if not hooks:
         return params
     return {name: _hooked(value, hooks.get(name)) for name, value in params.items()}
@@ -103,7 +104,7 @@ _POINT = Geometry.of(1, 1)
 def kernel_and_filters(params: dict[str, Tensor], formula: Formula, dims: int) -> tuple[tuple[int, ...], int]:
     """The kernel and the number of filters, which only the operands tell."""
     kernel, filters = formula.field, None
-    for name, operand in formula.parameters.items():
+    for name, operand in formula.passed:
         if operand.scope == "guide" or not set(operand.axes) & set("ok"):
             continue
         lead = "".join(axis for axis in operand.axes if axis in "noc")
@@ -141,7 +142,7 @@ def check_field(formula: Formula, geometry: Geometry) -> None:
                 f"padding_mode='skip' leaves taps out, and the map of {formula} needs all of a field",
                 way_out="Pad with another mode, or not at all.",
             )
-    for name, operand in formula.derived.items():
+    for name, operand in formula.following:
         if operand.scope == "offsets" and operand.size != geometry.dims:
             raise ShapeError(f"`{name}` is offsets({operand.size}), the convolution has {geometry.dims} spatial axes")
 
@@ -198,8 +199,11 @@ def check_params(x: Tensor, params: Mapping[str, Tensor], bias: Tensor | None, p
             )
 
 
+# asked once: torch.compile of torch 2.6 cannot ask
+_CASTING = frozenset(kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu") if torch.amp.is_autocast_available(kind))
+
+
 def autocasts(x: Tensor) -> bool:
     """Whether autocast is on and would change the dtype of ``x``."""
     kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return on and x.is_floating_point() and x.dtype != torch.float64
+    return kind in _CASTING and torch.is_autocast_enabled(kind) and x.is_floating_point() and x.dtype != torch.float64

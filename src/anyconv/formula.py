@@ -67,6 +67,9 @@ class Formula:
     # by name, in the order of the signatures: what a caller passes, and what follows from x and the geometry
     parameters: Mapping[str, Operand] = attribute(init=False)
     derived: Mapping[str, Operand] = attribute(init=False)
+    # both again, in a form that torch.compile of torch 2.6 can read
+    passed: tuple[tuple[str, Operand], ...] = attribute(init=False)
+    following: tuple[tuple[str, Operand], ...] = attribute(init=False)
     mathematics: Mathematics = attribute(init=False)
     where: str = attribute(init=False)  # the map stands in the user's files, or nothing
     weight: str = attribute(init=False)  # its name, where this is the ordinary convolution, or nothing
@@ -86,6 +89,8 @@ class Formula:
             "field": found.mathematics.field,
             "pixel": found.pixel,
             "parameters": MappingProxyType({n: o for n, o in found.operands.items() if o.scope not in DERIVED}),
+            "passed": tuple((n, o) for n, o in found.operands.items() if o.scope not in DERIVED),
+            "following": tuple((n, o) for n, o in found.operands.items() if o.scope in DERIVED),
             "derived": MappingProxyType({n: o for n, o in found.operands.items() if o.scope in DERIVED}),
             "operands": MappingProxyType(found.declared),
             "mathematics": found.mathematics,

@@ -167,7 +167,7 @@ def _traced(
     values = dict(params)
     if unbatched:
         x = x[None]
-        values = {n: v[None] if "n" in formula.parameters[n].axes else v for n, v in values.items()}
+        values = {n: values[n][None] if "n" in operand.axes else values[n] for n, operand in formula.passed}
     x, values, bias = _autocast(x, values, bias)
     g = geometry
     if formula.weight and g.mode == "zeros" and g.before == g.after and backend in ("auto", "native"):

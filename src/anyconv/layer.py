@@ -93,8 +93,8 @@ class Layer(nn.Module):
 
     def _params(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """All operands by name: those of the layer, and the images of a call."""
-        operands = self.formula.parameters
-        wanted = [name for name, operand in operands.items() if operand.scope in FROM_CALL]
+        operands = self.formula.passed
+        wanted = [name for name, operand in operands if operand.scope in FROM_CALL]
         if set(images) != set(wanted):
             raise FormulaError(
                 f"the layer was called with the images {sorted(images)}, its formula takes {sorted(wanted)}",
@@ -102,7 +102,7 @@ class Layer(nn.Module):
                 if wanted
                 else "Call it with `x` alone.",
             )
-        params = {name: images[name] if name in images else getattr(self, name) for name in operands}
+        params = {name: images[name] if name in images else getattr(self, name) for name, _ in operands}
         return with_hooks(params, self.formula)
 
     def _check_channels(self, x: object, wanted: int) -> None:

@@ -91,7 +91,7 @@ def _conv_transpose(
     named = bind(params, formula, x)
     kernel, filters = kernel_and_filters(named, formula, dims)
     # of a weight per tap the second axis holds the filters of a group
-    of_group = next((named[n].shape[1] for n, o in formula.parameters.items() if is_swapped(o)), None)
+    of_group = next((named[n].shape[1] for n, o in formula.passed if is_swapped(o)), None)
     out_channels = filters if of_group is None else of_group * arguments["groups"]
     spans = Spans.of(dims, kernel, **arguments)
     return transpose(x, named, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend)
@@ -165,7 +165,7 @@ def check_formula(formula: Formula) -> None:
             "a map of whole fields has no transposed convolution: its sites see different numbers of taps",
             way_out="Use a map of one pixel.",
         )
-    for name, operand in formula.derived.items():
+    for name, operand in formula.following:
         raise FormulaError(
             f"`{name}` is {operand}, which a transposed convolution has not: its fields have no middle",
             way_out="Pass such numbers as an operand: per_offset() or guide().",
@@ -181,7 +181,7 @@ def transpose(
     check_input(x, geometry)
     check_formula(formula)
     if x.dim() == geometry.dims + 1:
-        batched = {n: v[None] if "n" in formula.parameters[n].axes else v for n, v in params.items()}
+        batched = {n: params[n][None] if "n" in o.axes else params[n] for n, o in formula.passed}
         one = transpose(
             x[None], batched, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend
         )
@@ -223,7 +223,7 @@ def _by_phases(
         parts = [p.geometry(n) for p, n in zip(phases, x.shape[2:], strict=True)]
         kernel, dilation, before, after = zip(*parts, strict=True)
         part = convolve(
-            x, {n: of_phase(v, formula.parameters[n], phases) for n, v in weights.items()}, bias, formula=formula,
+            x, {n: of_phase(weights[n], o, phases) for n, o in formula.passed}, bias, formula=formula,
             geometry=Geometry(kernel, (1,) * geometry.dims, dilation, before, after, geometry.groups, "skip"),
             out_channels=out_channels, backend=backend,
         )  # fmt: skip
@@ -249,7 +249,7 @@ def _unswapped(
             f"`groups` ({groups}) must divide the channels of `x` ({in_channels}) and the number of filters "
             f"({out_channels})"
         )
-    for name, operand in formula.parameters.items():
+    for name, operand in formula.passed:
         if is_swapped(operand):
             value, wanted = params[name], operand_shape(operand, in_channels, out_channels, geometry)
             if tuple(value.shape) != wanted:
