@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test tiny lint format bench clean
+.PHONY: help demo test thorough tiny lint format bench clean
 help:
 	@echo "make demo    filter photographs, learn digits; pictures and a table (two minutes)"
-	@echo "make test    every test"
+	@echo "make test    the tests; what CI runs, under a quarter of an hour"
+	@echo "make thorough  those and the slowest; nox runs them on three versions of torch"
 	@echo "make tiny    the ten-second test"
 	@echo "make lint    format, lint and types, as the hooks and CI check them"
 	@echo "make format  apply what can be applied"
@@ -26,6 +27,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+thorough: $(READY)
+	$(BIN)/python -m pytest -n 2 -m ""
 
 tiny: $(READY)
 	$(BIN)/python -m pytest -m tiny

@@ -27,7 +27,7 @@ def install(session: nox.Session, torch: str) -> None:
 def tests(session: nox.Session, torch: str) -> None:
     """All of them."""
     install(session, torch)
-    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "-m", "", *session.posargs)
 
 
 @nox.session

@@ -31,7 +31,7 @@ def assert_memory_is_bounded(way, few, many):
 
 
 @linux
-@pytest.mark.parametrize("way", ["anyconv, reference", "anyconv, cpp"])
+@pytest.mark.parametrize("way", [pytest.param("anyconv, reference", marks=pytest.mark.thorough), "anyconv, cpp"])
 def test_memory_does_not_grow_with_the_filters(way):
     assert_memory_is_bounded(way, 16, 128)
 

@@ -145,7 +145,14 @@ def test_a_required_backend_says_why_it_cannot(tmp_path):
     assert "the cpp backend has no kernel for y = sum(exp(-(x - w) ** 2) + 0.125): no C++ compiler runs" in done.stdout
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "garbage", "checksum", "folder"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncate",
+        "checksum",
+        *(pytest.param(how, marks=pytest.mark.thorough) for how in ("remove", "garbage", "folder")),
+    ],
+)
 def test_a_damaged_entry_is_built_anew(cache, damage):
     (entry,) = entries(cache)
     library, checksum = entry / "kernel.so", entry / "kernel.sha256"

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 from cells import cell
-from test_language import SCOPES, Case, with_one
+from test_language import Case, with_one
 from torch import nn
 
 import anyconv
@@ -79,9 +79,12 @@ def arguments(formula, x, w, mode="zeros"):
 
 
 @cell("torch.library", "opcheck: dtype x gradients x memory format x empty")
-@pytest.mark.parametrize("memory", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 @pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(
+    ("memory", "dtype"),
+    [*((memory, torch.float32) for memory in FORMATS), ("channels last", torch.float64), ("sliced", torch.bfloat16)],
+)
 def test_opcheck(memory, dtype, gradients):
     for formula in (Formula(lambda x, w: torch.tanh(x * w), "logsumexp"), Formula(lambda x, w: torch.sin(x) * w)):
         x = FORMATS[memory](torch.randn(2, 2, 4, 4, dtype=dtype)).requires_grad_(gradients)
@@ -94,7 +97,7 @@ def test_opcheck(memory, dtype, gradients):
         torch.library.opcheck(torch.ops.anyconv.gradients.default, given)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", ["per_tap", "shared", "center", "mask", "per_site nock"])
 def test_the_fakes_know_every_scope(scope):
     """Shapes, dtypes, strides of outputs and gradients, and the length of what is kept, without computing."""
     case = Case(with_one, "prod", {"w": "per_tap", "v": scope}, {"kernel_size": (2, 2), "padding": (1, 1)}, (3, 3))
@@ -309,8 +312,18 @@ def test_decompose(tmp_path):
 
 
 @needs_more
-@pytest.mark.parametrize("mode", ["zeros", "skip", "reflect", 0.5])
-@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "max", "logsumexp", ("over", "max", "mean")], ids=str)
+@pytest.mark.parametrize(
+    ("mode", "reduce"),
+    [
+        ("zeros", "sum"),
+        ("skip", "mean"),
+        ("reflect", "prod"),
+        (0.5, "max"),
+        ("skip", "logsumexp"),
+        ("skip", ("over", "max", "mean")),
+    ],
+    ids=str,
+)
 def test_what_is_decomposed_is_the_same(mode, reduce):
     reduce = anyconv.over(taps="max", channels="mean") if isinstance(reduce, tuple) else reduce
     formula = Formula(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cells import cell
 from checks import assert_near
-from test_language import ADDER, GEOMETRIES, REDUCTIONS, SCOPES, VECTORS, Case, quadratic, total, with_one
+from test_language import ADDER, GEOMETRIES, REDUCTIONS, SCOPES, VECTORS, AdderByHand, Case, quadratic, total, with_one
 from test_reductions import LIBRARY
 from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 
@@ -59,9 +59,12 @@ def test_that_comparison_can_fail():
 
 
 @cell("autograd", "double backward and forward mode: every reduction")
-@on_both
-@pytest.mark.parametrize("reduce", [*BUILTIN, *REDUCTIONS])
-@pytest.mark.parametrize("mode", ["zeros", "skip"])
+@pytest.mark.parametrize(
+    ("reduce", "mode", "backend"),
+    [(r, mode, "reference") for r in [*BUILTIN, *REDUCTIONS] for mode in ("zeros", "skip")]
+    + [(r, "skip", "cpp") for r in ("sum", "prod", "max", "logsumexp")]
+    + [pytest.param(r, "zeros", "cpp", marks=pytest.mark.thorough) for r in [*BUILTIN, *REDUCTIONS]],
+)
 def test_reductions(reduce, mode, backend):
     function, names = (
         (with_one, {"w": "per_tap", "v": "per_pair"}) if reduce in BUILTIN else (REDUCTIONS[reduce], {"w": "per_tap"})
@@ -77,8 +80,8 @@ def test_scopes(scope):
     assert_derivatives(case, "reference")
 
 
-@on_both
-@pytest.mark.parametrize("scope", ["center", "mask", "per_site nk", "shared of 2"])
+@pytest.mark.parametrize("backend", ["cpp"])
+@pytest.mark.parametrize("scope", ["center", "per_site nk", "shared of 2"])
 def test_scopes_by_kernels(scope, backend):
     function = with_one if scope in SCOPES else (lambda x, w, v: torch.tanh(x * w) * total(v))
     assert_derivatives(Case(function, "max", {"w": "per_tap", "v": scope}, SMALL, (3, 3)), backend)
@@ -93,7 +96,7 @@ def test_geometries(arguments, size, mode):
     function = lambda x, w, v, c: torch.tanh(x * w + v) * torch.cos(c)
     case = Case(function, "sum", names, {**arguments, "padding_mode": mode}, size, c_in=2, c_out=2)
     assert_derivatives(case, "reference")
-    if mode == 0.5:
+    if mode == 0.5 and len(size) == 2:
         assert_derivatives(case, "cpp")
 
 
@@ -108,8 +111,11 @@ def test_two_levels(taps, channels):
 
 
 @cell("autograd", "double backward and forward mode: two levels, epilogues")
-@on_both
-@pytest.mark.parametrize("reduce", [("sum", "sum"), ("max", "logsumexp"), ("prod", "mean")])
+@pytest.mark.parametrize(
+    ("reduce", "backend"),
+    [(r, "reference") for r in (("sum", "sum"), ("max", "logsumexp"), ("prod", "mean"))]
+    + [(("max", "logsumexp"), "cpp")],
+)
 def test_an_epilogue(reduce, backend):
     case = Case(
         lambda x, w, s: (w * torch.exp(-((x * s) ** 2)) * x, torch.exp(-((x * s) ** 2))), reduce,
@@ -161,31 +167,12 @@ def test_whole_fields():
     assert torch.autograd.gradgradcheck(run, leaves, check_fwd_over_rev=True, fast_mode=True)
 
 
-class Adder(torch.autograd.Function):
-    """AdderNet's map with its own derivatives, themselves differentiable."""
-
-    @staticmethod
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return -(x - w).abs()
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, w = ctx.saved_tensors
-        return (grad * (w - x).clamp(-1, 1)).sum_to_size(x.shape), (grad * (x - w)).sum_to_size(w.shape)
-
-    @staticmethod
-    def jvp(ctx, dx, dw):
-        x, w = ctx.saved_tensors
-        return (w - x).clamp(-1, 1) * dx + (x - w) * dw
-
-
 @cell("autograd", "double backward through gradients of one's own")
 @on_both
 @pytest.mark.parametrize("reduce", ["sum", "logsumexp"])
 def test_gradients_of_ones_own(reduce, backend):
     """What autograd makes of a gradient that is no derivative: the derivative of that gradient."""
-    case = Case(Adder.apply, reduce, {"w": "per_tap"}, SMALL, (3, 3))
+    case = Case(AdderByHand.apply, reduce, {"w": "per_tap"}, SMALL, (3, 3))
     formula = Formula(lambda x, w: -(x - w).abs(), reduce, gradient=ADDER)
     y = anyconv.conv2d(case.x, case.tensors["w"], formula, padding=(1, 0), groups=2, backend=backend)
     leaves = [case.x, case.tensors["w"]]

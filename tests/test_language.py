@@ -466,7 +466,9 @@ def everything(x, w, c, m, g, l, k, s):  # noqa: E741
 
 
 @every_backend
-@pytest.mark.parametrize("reduce", ["mean", "logsumexp", ("over", "max", "sum")])
+@pytest.mark.parametrize(
+    "reduce", [pytest.param("mean", marks=pytest.mark.thorough), "logsumexp", ("over", "max", "sum")]
+)
 def test_two_runs_give_the_same_bits_for_any_thread_count(reduce, backend):
     case = Case(
         everything, reduce, EVERYTHING, {"kernel_size": (3, 3), "padding": (1, 1), "padding_mode": "skip"}, (12, 9),

@@ -1,5 +1,7 @@
 """Images in tiles: the very bits of the whole image, arrays of any library, a bar."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -97,3 +99,15 @@ def test_what_cannot_be_tiled():
             tiled(wrong, *arguments)
     with pytest.raises(anyconv.AnyConvError, match="too small for padding_mode='reflect'"):
         tiled(anyconv.Conv2d(1, 1, 3, ABSOLUTE, padding=2, padding_mode="reflect"), image, tile=1)
+
+
+def test_the_example_of_a_large_image(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    large_image = importlib.import_module("examples.large_image")
+    monkeypatch.setattr(large_image, "CHUNK", 100)
+    assert large_image.main(["--size", "450", "--folder", str(tmp_path)]) == 0.0
+    image, wrong = (
+        large_image.star_field(tmp_path / "again.zarr", 450),
+        large_image.new_array(tmp_path / "wrong.zarr", 450),
+    )
+    assert large_image.largest_difference(large_image.bilateral(), image, wrong) > 0.01
