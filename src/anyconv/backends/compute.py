@@ -72,7 +72,8 @@ def gradients(
             _, state = ready.backend.forward(ready.call, given, None, saves=True)
     found = ready.backend.gradients(ready.call, given, state, grad, through)
     if all(ready.tensors[name] is leaves.get(name) for name in through):
-        return {name: found[name] for name in wanted}
+        # an operand that no derivative reads has the gradient 0
+        return {name: found[name] if name in found else torch.zeros_like(leaves[name]) for name in wanted}
     inputs = {name: leaves[name] for name in wanted}
     back = torch.autograd.grad(
         [ready.tensors[name] for name in found], list(inputs.values()), list(found.values()), materialize_grads=True
