@@ -18,7 +18,7 @@ from anyconv.expr.expr import INFIX, PREFIX
 from anyconv.expr.ops import TABLE
 from anyconv.plan import tiles
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.4", reason="Triton is not installed, or older than 3.4")
 GOLDEN = Path(__file__).parent / "golden" / "gpu_static.json"
 FORMULAS = ("-|x-w|", "max x+w")
 TOLERANCE = 0.05  # what another version of the compiler may add

@@ -48,6 +48,8 @@ TORCH_OVERFLOWS = {"mantissa": (1e-300, 1e300)}
 @pytest.mark.parametrize("row", REAL, ids=lambda row: row.name)
 def test_derivative_is_autograds_at_every_special_point(row):
     """One number at a time: on more, torch's vectorized kernels differ from its scalar ones at NaN (elu, hardtanh, ...)."""
+    if row.name in ("atan2", "hardswish") and torch.__version__ < "2.7":
+        pytest.skip("torch chose otherwise then, where these have no derivative")
     kinds = [p.kind for p in row.params]
     symbols = {"real": lambda p: var(p.name), "number": lambda p: const(p.default)}
     for condition in (True, False) if "bool" in kinds else (None,):

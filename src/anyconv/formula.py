@@ -179,7 +179,9 @@ class Formula:
 def _weight(found: Assembled) -> str:
     expr, m = found.mathematics.values[0], found.mathematics
     names = [name for name in expr.names() if name != found.pixel]
-    if m.reduction != SUM or not m.is_plain or len(names) != 1 or found.operands[names[0]].axes != "ock":
+    if m.reduction != SUM or not m.is_plain or len(names) != 1 or names[0] not in found.operands:
+        return ""
+    if found.operands[names[0]].axes != "ock":
         return ""
     products = [apply("mul", var(a), var(b)) for a, b in ((found.pixel, names[0]), (names[0], found.pixel))]
     return names[0] if expr in products else ""
