@@ -18,7 +18,7 @@ from anyconv.expr.expr import INFIX, PREFIX
 from anyconv.expr.ops import TABLE
 from anyconv.plan import tiles
 
-pytest.importorskip("triton", minversion="3.4", reason="Triton is not installed, or older than 3.4")
+triton = pytest.importorskip("triton", minversion="3.4", reason="Triton is not installed, or older than 3.4")
 GOLDEN = Path(__file__).parent / "golden" / "gpu_static.json"
 FORMULAS = ("-|x-w|", "max x+w")
 TOLERANCE = 0.05  # what another version of the compiler may add
@@ -47,6 +47,9 @@ def worse(now, then):
     ]
 
 
+@pytest.mark.skipif(
+    not triton.__version__.startswith("3.9."), reason="what was stored is what Triton 3.9 makes of the texts"
+)
 def test_no_kernel_is_worse_than_it_was(request):
     now = measured()
     if request.config.getoption("--update-golden"):

@@ -50,6 +50,8 @@ def test_derivative_is_autograds_at_every_special_point(row):
     """One number at a time: on more, torch's vectorized kernels differ from its scalar ones at NaN (elu, hardtanh, ...)."""
     if row.name in ("atan2", "hardswish") and torch.__version__ < "2.7":
         pytest.skip("torch chose otherwise then, where these have no derivative")
+    if row.name in ("fmax", "fmin", "clamp", "clamp_min", "clamp_max") and torch.__version__ >= "2.14":
+        pytest.skip("torch chooses otherwise since 2.14, where both arguments are equal")
     kinds = [p.kind for p in row.params]
     symbols = {"real": lambda p: var(p.name), "number": lambda p: const(p.default)}
     for condition in (True, False) if "bool" in kinds else (None,):
