@@ -116,7 +116,7 @@ def test_reduction_by_padding_mode(reduce, mode, backend):
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES[1::2], ids=str)
-@pytest.mark.parametrize("mode", ["zeros", "skip", "circular"])
+@pytest.mark.parametrize("mode", [pytest.param("zeros", marks=pytest.mark.thorough), "skip", "circular"])
 def test_depthwise(reduce, arguments, size, mode, backend):
     """A filter for each channel; ten groups are more than a vector, and no whole number of them."""
     arguments = {**arguments, "groups": 10, "padding_mode": mode}

@@ -80,7 +80,7 @@ def arguments(formula, x, w, mode="zeros"):
 
 @cell("torch.library", "opcheck: dtype x gradients x memory format x empty")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
-@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("gradients", [True, pytest.param(False, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
     ("memory", "dtype"),
     [*((memory, torch.float32) for memory in FORMATS), ("channels last", torch.float64), ("sliced", torch.bfloat16)],

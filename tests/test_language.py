@@ -125,7 +125,7 @@ def with_one(x, w, v):
     [(scope, "max") for scope in SCOPES]
     + [("per_pair", "mean"), ("center", "prod"), ("per_site nk", "logsumexp"), ("per_pair", "norm3")],
 )
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("groups", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_scope_by_reduction(scope, reduce, groups, backend):
     arguments = {"kernel_size": (3, 2), "padding": (1, 1), "groups": groups}
     assert_agrees(Case(with_one, reduce, {"w": "per_tap", "v": scope}, arguments, (4, 5)), backend)

@@ -88,7 +88,9 @@ def pixels(name, x):
     return low + (x / 0.4 + 0.5) * (high - low)
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough if i % 2 else ()) for i, name in enumerate(recipes.SHELF)]
+)
 def test_ten_steps_on_digits_lower_the_loss(name):
     data, recipe = digits.load(), SHELF[name]
     torch.manual_seed(0)
