@@ -141,8 +141,7 @@ def _convolve_all(
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
     """What ``run``, one of the ways to convolve, makes of all the calls of a vmap."""
     _, _, bias_dim, *dims = in_dims
-    varies = [dim is not None for dim in dims]
-    fold = Fold.of(call, info.batch_size, tensors, varies, more=() if bias_dim is None else ("o",))
+    fold = Fold.of(call, info.batch_size, tensors, dims, more=() if bias_dim is None else ("o",))
     if fold is None:
         each = [run(call, saves, _one(bias, bias_dim, i), *_each(tensors, dims, i))[0] for i in range(info.batch_size)]
         y = torch.stack(each)
@@ -160,7 +159,7 @@ def _gradients_of_all(
     """What ``run``, one of the ways to differentiate, makes of all the calls of a vmap."""
     _, _, grad_dim, _, *dims = in_dims
     axes, kept = axes_of(call), grad.new_empty(0)
-    fold = Fold.of(call, info.batch_size, tensors, [dim is not None for dim in dims], wanted=wanted)
+    fold = Fold.of(call, info.batch_size, tensors, dims, wanted=wanted)
     if fold is None:
         each = [
             run(call, wanted, _one(grad, grad_dim, i), kept, *_each(tensors, dims, i)) for i in range(info.batch_size)

@@ -27,19 +27,19 @@ class Fold:
 
     @classmethod
     def of(
-        cls, call: Call, size: int, tensors: Sequence[Tensor], varies: Sequence[bool], *, wanted: Sequence[str] = (),
-        more: Sequence[str] = (),
+        cls, call: Call, size: int, tensors: Sequence[Tensor], dims: Sequence[int | None], *,
+        wanted: Sequence[str] = (), more: Sequence[str] = (),
     ) -> Fold | None:  # fmt: skip
         """How calls are one, if they are.
 
         Args:
             size: how many.
-            varies: for each tensor, whether it differs from call to call.
+            dims: for each tensor, the axis along which it differs from call to call, if it does.
             wanted: the tensors whose gradients, one of each call, are asked for.
             more: the axes of what else differs.
         """
         axes = axes_of(call)
-        differing = [name for name, differs in zip(call.names, varies, strict=True) if differs]
+        differing = [name for name, dim in zip(call.names, dims, strict=True) if dim is not None]
         apart = [*(axes[name] for name in (*differing, *wanted)), *more]
         if all("n" in along for along in apart):
             return cls("n", size)
@@ -47,11 +47,9 @@ class Fold:
             return None
         # an image with one channel for all is none of a group; by its axes alone it looks like one
         channels = call.problem.in_channels
-        images = [
-            (t, differs) for name, t, differs in zip(call.names, tensors, varies, strict=True) if "ci" in axes[name]
-        ]
-        at = 1
-        return cls("g", size) if all(t.shape[at + differs] == channels for t, differs in images) else None
+        images = [(t, dim) for name, t, dim in zip(call.names, tensors, dims, strict=True) if "ci" in axes[name]]
+        one_of_each = (t if dim is None else t.select(dim, 0) for t, dim in images)
+        return cls("g", size) if all(t.shape[1] == channels for t in one_of_each) else None
 
     def call(self, call: Call) -> Call:
         """The call of all at once."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backends.padding import amounts
 from .call import Call
 from .geometry import Geometry
 from .tangent import tangent_of
@@ -66,9 +67,7 @@ def moved(
 
 
 def _padded(tensor: Tensor, geometry: Geometry, fill: float, sign: int = 1) -> Tensor:
-    pairs = zip(reversed(geometry.before), reversed(geometry.after), strict=True)
-    amounts = tuple(sign * a for pair in pairs for a in pair)
-    result: Tensor = Padded.apply(tensor, amounts, fill)  # type: ignore[no-untyped-call]
+    result: Tensor = Padded.apply(tensor, tuple(sign * a for a in amounts(geometry)), fill)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import grad as conv_grad
 
 from ..geometry import Geometry, Ints
+from .padding import amounts
 
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _INPUT = (conv_grad.conv1d_input, conv_grad.conv2d_input, conv_grad.conv3d_input)
@@ -31,15 +32,11 @@ def image_gradient(image: Tensor, weight: Tensor, grad: Tensor, g: Geometry) -> 
     """The gradient to the image, of that to the output."""
     padded, padding = _padded(image, g)
     found: Tensor = _INPUT[g.dims - 1](padded.shape, weight, grad, g.stride, padding, g.dilation, g.groups)  # type: ignore[no-untyped-call]
-    return found if padded is image else F.pad(found, [-a for a in _amounts(g)])
+    return found if padded is image else F.pad(found, [-a for a in amounts(g)])
 
 
 def _padded(image: Tensor, g: Geometry) -> tuple[Tensor, Ints]:
     """The image, with what padding a convolution of torch's cannot do itself, and the padding that it can."""
     if g.before == g.after and min(g.before) >= 0:
         return image, g.before
-    return F.pad(image, _amounts(g)), (0,) * g.dims
-
-
-def _amounts(g: Geometry) -> list[int]:
-    return [a for pair in zip(reversed(g.before), reversed(g.after), strict=True) for a in pair]
+    return F.pad(image, amounts(g)), (0,) * g.dims

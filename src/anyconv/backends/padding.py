@@ -17,12 +17,16 @@ def pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     """
     if geometry.mode == "skip" or not any(geometry.before + geometry.after):
         return x, geometry
-    amounts = [a for pair in zip(reversed(geometry.before), reversed(geometry.after), strict=True) for a in pair]
     mode = 0.0 if geometry.mode == "zeros" else geometry.mode
     if isinstance(mode, float):
-        return F.pad(x, amounts, value=mode), geometry.padded()
+        return F.pad(x, amounts(geometry), value=mode), geometry.padded()
     check_padding(x, geometry)
-    return F.pad(x, amounts, mode=mode), geometry.padded()
+    return F.pad(x, amounts(geometry), mode=mode), geometry.padded()
+
+
+def amounts(geometry: Geometry) -> list[int]:
+    """A geometry's padding as ``F.pad`` takes it, the last axis first."""
+    return [a for pair in zip(reversed(geometry.before), reversed(geometry.after), strict=True) for a in pair]
 
 
 def check_padding(x: Tensor, geometry: Geometry) -> None:
