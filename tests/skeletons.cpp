@@ -46,7 +46,7 @@ static void compare(const char* what, const std::vector<double>& want, const std
         }
 }
 
-static void run(const Case& c, i64 lanes, i64 chunk, i64 parts) {
+static void run(const Case& c, i64 chunk, i64 parts) {
     Geometry geo{};
     i64 sites[3];
     for (int a = 0; a < 3; ++a) {
@@ -88,9 +88,9 @@ static void run(const Case& c, i64 lanes, i64 chunk, i64 parts) {
     Strided gradient = weight, operand_bias{bias.data(), {1, 0, 0, 0, 0}};
     gradient.data = gw.data();
     const i64 channel_parts = least(c.channels, parts);
-    Forward forward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, 0, 0,
+    Forward forward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, parts, 0,
                      images(x.data(), in, c.size), images(y.data(), out, sites), {}, operand_bias, {weight}}};
-    Backward backward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, lanes, parts, channel_parts, 1, 0,
+    Backward backward{{{nullptr, 1}, geo, c.batch, c.groups, c.channels, c.filters, parts, channel_parts, 1, 0,
                        images(x.data(), in, c.size), images(g.data(), out, sites), {}, images(gx.data(), in, c.size),
                        {weight}, {gradient}}};
     if (anyconv_forward(&forward) || anyconv_backward(&backward)) {
@@ -116,11 +116,12 @@ int main(int argc, char**) {
         {2, 1, 4, 6, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, CONSTANT},
     };
     i64 ran = 0;
-    for (const Case& c : cases)
-        for (i64 lanes : {DEPTHWISE ? GROUPS : CHANNELS, SITES})
-            for (i64 chunk : {1, 3, 1000})
-                for (i64 parts : {1, 2})
-                    if (!DEPTHWISE || c.channels * c.filters == 1) run(c, lanes, chunk, parts), ++ran;
+    for (const Case& c : cases) {
+        if (variant::LANES == GROUPS && c.channels * c.filters > 1) continue;
+        if (variant::LANES == SITES && variant::SKIPS != (c.mode == SKIP)) continue;
+        for (i64 chunk : {1, 3, 1000})
+            for (i64 parts : {1, 2}) run(c, chunk, parts), ++ran;
+    }
     if (argc > 1) {  // the comparison itself: a wrong number has to be found
         compare("a wrong number", {1.0, 2.0}, {1.0, 2.1});
     }

@@ -7,6 +7,7 @@ import torch
 
 import anyconv
 from anyconv import Formula
+from anyconv.backends.cpp import kernel
 from anyconv.backends.cpp.kernel import kernel_of
 from anyconv.backends.cpp.render import render
 from anyconv.backends.cpp.spell import CPP, RESERVED
@@ -253,19 +254,36 @@ def test_one_build_serves_every_shape():
     """The functions are the same for any geometry, size, batch and number of channels."""
     formula = Formula(lambda x, w: torch.abs(x - w) + 0.75)
     found = set()
-    for dims, kernel, channels in ((1, 5, 2), (2, 3, 4), (3, 2, 6)):
-        geometry = Geometry.of(dims, kernel, stride=2, dilation=2, padding=3)
-        kernel = kernel_of(Problem(formula, geometry, channels, 3, "float32", "cpu"), trains=True, required=True)
-        found.add((id(kernel.forward), id(kernel.backward)))
+    for dims, taps, channels in ((1, 5, 32), (2, 3, 64), (3, 2, 96)):
+        geometry = Geometry.of(dims, taps, stride=2, dilation=2, padding=3)
+        problem = Problem(formula, geometry, channels, 64, "float32", "cpu")
+        made = kernel_of(problem, Work.of(problem, 1, (16,) * dims), trains=True, required=True)
+        found.add((id(made.forward), id(made.backward)))
     assert len(found) == 1
 
 
-def test_depthwise_layers_have_loop_nests_of_their_own():
+def test_a_build_serves_the_calls_with_its_lanes():
+    """Channels, groups of one, or sites; the last have code of their own for padding that is skipped."""
+    formula = Formula(lambda x, w: torch.abs(x - w), "max")
+    titles = []
+    for channels, groups, mode in ((64, 1, "skip"), (64, 64, "zeros"), (2, 1, "zeros"), (2, 1, "skip")):
+        geometry = Geometry.of(2, 3, groups=groups, padding=1, padding_mode=mode)
+        problem = Problem(formula, geometry, channels, channels, "float32", "cpu")
+        sources = kernel._sources(problem, Work.of(problem, 1, (16, 16)), trains=True)
+        titles.append([str(source.variant) for source in sources])
+    assert titles == [
+        ["lanes of channels, saving states", "lanes of channels"],
+        ["lanes of groups, saving states", "lanes of groups"],
+        ["lanes of sites, saving states", "lanes of sites"],
+        ["lanes of sites, saving states, skipping padding", "lanes of sites, skipping padding"],
+    ]
+
+
+def test_a_sum_saves_no_states_and_has_one_forward_pass():
     formula = Formula(lambda x, w: torch.abs(x - w))
-    of = [Problem(formula, Geometry.of(2, 3, groups=6), 6, filters, "float32", "cpu") for filters in (6, 12)]
-    assert [problem.depthwise for problem in of] == [True, False]
-    texts = [render(formula, "float32", AVX512, depthwise=problem.depthwise).text for problem in of]
-    assert ["DEPTHWISE" in text for text in texts] == [True, False]
+    problem = Problem(formula, Geometry.of(2, 3), 64, 64, "float32", "cpu")
+    work = Work.of(problem, 1, (16, 16))
+    assert kernel._sources(problem, work, trains=True)[0] is kernel._sources(problem, work, trains=False)[0]
 
 
 def test_layers_that_differ_in_name_only_share_a_source():

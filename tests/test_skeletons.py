@@ -34,12 +34,20 @@ def compile_and_run(tmp_path, *more, arguments=()):
 
 
 @pytest.fixture(
-    params=[((), 120), (("-DANYCONV_DEPTHWISE",), 36), (("-DANYCONV_IMAGES",), 120)],
-    ids=["any layer", "depthwise", "images"],
+    params=[
+        ("CHANNELS", 60),
+        ("GROUPS", 18),
+        ("SITES", 42),
+        ("SITES SKIPS=true", 18),
+        ("SITES IMAGES", 42),
+        ("SITES SKIPS=true IMAGES", 18),
+    ],
+    ids=lambda param: param[0],
 )
 def library(request):
-    """Flags of a library for some layers, and how many runs there are for it."""
-    return request.param
+    """Flags of a library for some calls, and the number of runs there are for it."""
+    lanes, *more = request.param[0].split()
+    return [f"-DANYCONV_{setting}" for setting in (f"LANES={lanes}", *more)], request.param[1]
 
 
 @x86

@@ -20,6 +20,7 @@ from ..plan.hoist import hoisted
 from . import native, reference, separated
 from .cpp import launch
 from .cpp.call import Call as OfCpp
+from .cpp.call import work_of
 from .cpp.kernel import kernel_of
 from .derived import derived
 from .functor import functor
@@ -103,9 +104,10 @@ def _ready(problem: Problem, plan: Plan, tensors: Tensors, *, trains: bool) -> _
             return _Ready(separated, separated.Call(problem, plan.terms), {formula.pixel: x, **operands})
         if plan.backend == "cpp":
             given, left = prepare(x, operands, problem)
-            kernel = kernel_of(left, trains=trains, required=plan.required)
+            work = work_of(left, x)
+            kernel = kernel_of(left, work, trains=trains, required=plan.required)
             if kernel is not None:
-                call = OfCpp(left, kernel, (formula.pixel, *given))
+                call = OfCpp(left, work, kernel, (formula.pixel, *given))
                 return _Ready(launch, call, {formula.pixel: x, **given})
         if plan.backend == "triton":
             return _for_gpu(problem, x, operands)

@@ -38,6 +38,11 @@ class Problem:
         return self.in_channels // self.geometry.groups * self.geometry.taps
 
     @property
+    def itemsize(self) -> int:
+        """The bytes of a number in the arithmetic, which is float32 at least."""
+        return 8 if self.dtype == "float64" else 4
+
+    @property
     def depthwise(self) -> bool:
         """Whether there are several groups, of one channel and one filter each."""
         return self.in_channels == self.out_channels == self.geometry.groups > 1

@@ -139,14 +139,16 @@ class Work:
     one_part: bool = False
 
     @classmethod
-    def of(cls, problem: Problem, batch: int, size: Ints, itemsize: int, *, channels_last: bool = False) -> Work:
+    def of(cls, problem: Problem, batch: int, size: Ints, *, channels_last: bool = False) -> Work:
         """A problem on images of some size."""
         groups = problem.geometry.groups
         channels, filters = problem.in_channels // groups, problem.out_channels // groups
         m = problem.mathematics
         images = len(m.images) if m.needs_planes else 0
         one_part = m.one_for_all_images
-        return cls(problem.geometry, size, batch, channels, filters, itemsize, channels_last, images, one_part)
+        return cls(
+            problem.geometry, size, batch, channels, filters, problem.itemsize, channels_last, images, one_part
+        )  # fmt: skip
 
     @property
     def depthwise(self) -> bool:
@@ -159,11 +161,21 @@ class Work:
         return self.geometry.sites(self.size)
 
 
+def forward_lanes(work: Work, machine: Machine) -> str:
+    """Choose the lanes of a forward pass: ``"channels"`` are filters."""
+    return _lanes(work, work.filters, machine.lanes(work.itemsize))
+
+
+def backward_lanes(work: Work, machine: Machine) -> str:
+    """Choose the lanes of a backward pass."""
+    return _lanes(work, work.channels, machine.lanes(work.itemsize))
+
+
 @functools.lru_cache(maxsize=1024)
 def forward(work: Work, machine: Machine, threads: int) -> Schedule:
     """The schedule of a forward pass."""
     lanes, sites = machine.lanes(work.itemsize), work.sites
-    which = _lanes(work, work.filters, lanes)
+    which = forward_lanes(work, machine)
     # of groups, a task takes four vectors at most, and holds their outputs beside their pixels
     depth = min(8 * lanes, 2 * work.geometry.groups) if which == "groups" else work.channels * max(1, work.images)
     chunk = _chunk(work, depth * work.itemsize, machine.cache_bytes // 3, rows_only=which == "sites")
@@ -183,7 +195,7 @@ def backward(work: Work, machine: Machine, contexts: int) -> Schedule:
     lanes, sites, groups = machine.lanes(work.itemsize), work.sites, work.geometry.groups
     if work.images:
         return _backward_images(work)
-    which = _lanes(work, work.channels, lanes)
+    which = backward_lanes(work, machine)
     per_site = (2 * lanes + contexts * (lanes if which == "groups" else work.filters)) * work.itemsize
     chunk = _chunk(work, per_site, machine.cache_bytes // 3, rows_only=False)
     vectors = {"channels": groups * math.ceil(work.channels / lanes), "groups": math.ceil(groups / lanes)}

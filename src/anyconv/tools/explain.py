@@ -184,10 +184,10 @@ def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str
     machine = this_machine()
     before, left = _before(problem)
     problem = replace(problem, prepared=left)
-    source = render(problem.mathematics, problem.dtype, machine, depthwise=problem.depthwise)
+    source = render(problem.mathematics, problem.dtype, machine)
     tile = source.tile
     lines = [
-        f"vectors of {machine.lanes(source.itemsize)} lanes, {machine.registers} registers",
+        f"vectors of {machine.lanes(problem.itemsize)} lanes, {machine.registers} registers",
         f"tile: forward {tile.sites} sites x {tile.vectors} vectors, backward {tile.filters} filters x {tile.channels}",
     ]
     rows = [*before, ("schedule", lines), ("source", source.text.rstrip().splitlines())]
@@ -196,7 +196,7 @@ def _cpp_rows(problem: Problem, shape: tuple[int, ...] | None) -> list[tuple[str
     g, threads = problem.geometry, torch.get_num_threads()
     size = shape[-g.dims :]
     batch = shape[0] if len(shape) == g.dims + 2 else 1
-    work = schedule.Work.of(problem, batch, size, source.itemsize)
+    work = schedule.Work.of(problem, batch, size)
     there = schedule.forward(work, machine, threads)
     back = schedule.backward(work, machine, len(source.functor.contexts))
     lanes = {"channels": ("filters", "channels"), "sites": ("sites", "pixels"), "groups": ("groups", "groups")}

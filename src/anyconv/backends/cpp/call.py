@@ -38,6 +38,7 @@ class Call:
     """
 
     problem: Problem
+    work: Work
     kernel: Kernel
     names: tuple[str, ...]
 
@@ -55,10 +56,11 @@ class Call:
         """Tensors by name."""
         return dict(zip(self.names, tensors, strict=True))
 
-    def work(self, x: Tensor) -> Work:
-        """What there is to do on an input."""
-        last = x.stride(1) == 1 and x.shape[1] > 1
-        return Work.of(self.problem, x.shape[0], tuple(x.shape[2:]), self.kernel.source.itemsize, channels_last=last)
+
+def work_of(problem: Problem, x: Tensor) -> Work:
+    """Return what there is to do on an input."""
+    last = x.stride(1) == 1 and x.shape[1] > 1
+    return Work.of(problem, x.shape[0], tuple(x.shape[2:]), channels_last=last)
 
 
 class Fields:

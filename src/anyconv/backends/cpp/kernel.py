@@ -1,8 +1,9 @@
 """Kernel: libraries that are loaded, and how they come to be: from memory, from the cache, or by a build.
 
 Each pass is a library, so that inference waits for the forward pass alone, and where both are wanted two compilers work
-side by side. A formula whose build fails is computed by the reference backend, after one warning; this process does not
-try again.
+side by side. A library serves the calls that have the same lanes, so that a first call waits for no code that it cannot
+use. A formula whose build fails is computed by the reference backend, after one warning; this process does not try
+again.
 """
 
 from __future__ import annotations
@@ -20,17 +21,20 @@ from typing import Any
 
 from ... import store
 from ...errors import BackendError
-from ...plan import Problem
+from ...plan import Problem, schedule
 from ...plan.machine import this_machine
+from ...plan.schedule import Work
+from ..functor import functor
 from .build import BuildError, build, compiler, flags
-from .render import PASSES, Source, render, skeletons
+from .render import Source, Variant, render, skeletons
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a formula became: its source, and a function for each pass, of one pointer to a call.
+    """The functions that compute a call, each of one pointer to its arguments.
 
     Args:
+        source: of the forward pass.
         backward: None where no gradient will be asked for.
     """
 
@@ -63,8 +67,8 @@ def load(source: Source) -> Any:
     return found
 
 
-def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | None:
-    """The kernel of a problem; where none can be built, None after one warning.
+def kernel_of(problem: Problem, work: Work, *, trains: bool, required: bool) -> Kernel | None:
+    """Load or build the kernel of a problem for some work; where that fails, return None after one warning.
 
     Args:
         trains: gradients will be asked for.
@@ -73,11 +77,7 @@ def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | Non
     Raises:
         BackendError: it cannot be built, and is ``required``.
     """
-    machine = this_machine()
-    sources = [
-        render(problem.mathematics, problem.dtype, machine, (name,), depthwise=problem.depthwise)
-        for name in PASSES[: 1 + trains]
-    ]
+    sources = _sources(problem, work, trains=trains)
     try:
         forward, *backward = _side_by_side(sources)
     except BuildError as error:
@@ -86,6 +86,20 @@ def kernel_of(problem: Problem, *, trains: bool, required: bool) -> Kernel | Non
         _warn(str(error))
         return None
     return Kernel(sources[0], forward, backward[0] if trains else None)
+
+
+def _sources(problem: Problem, work: Work, *, trains: bool) -> list[Source]:
+    """Write the source of the forward pass and, if it ``trains``, of the backward pass."""
+    m, machine = problem.mathematics, this_machine()
+    lanes = {"forward": schedule.forward_lanes(work, machine)}
+    if trains:
+        lanes["backward"] = schedule.backward_lanes(work, machine)
+    saves = trains and bool(functor(m).saved)
+    variants = {
+        name: Variant(each, saves and name == "forward", each == "sites" and problem.geometry.mode == "skip")
+        for name, each in lanes.items()
+    }
+    return [render(m, problem.dtype, machine, (name,), variant) for name, variant in variants.items()]
 
 
 def _side_by_side(sources: list[Source]) -> list[Any]:

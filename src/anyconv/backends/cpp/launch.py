@@ -13,13 +13,11 @@ from ..formats import compute_dtype, empty_like
 from ..outer import outer_gradients
 from .call import Call, Fields, threads
 
-_LANES = {"channels": 0, "sites": 1, "groups": 2}
-
 
 def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
     """``y[n, o, *sites]`` of ``x[n, c, *size]``, and a vector of the parts of the state that are kept."""
     x, kernel, problem = tensors[call.names[0]], call.kernel, call.problem
-    work, team = call.work(x), threads()
+    work, team = call.work, threads()
     how = schedule.forward(work, this_machine(), team)
     y = empty_like(x, (work.batch, problem.out_channels, *work.sites), x.dtype)
     count = len(kernel.source.functor.saved) if saves else 0
@@ -27,7 +25,7 @@ def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, save
     state = _state(kept, y.shape, how.lanes) if count else None
     fields = Fields(team, work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(_LANES[how.lanes], how.parts, state is not None, 0 if state is None else state.stride(0))
+    fields.numbers(how.parts, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
     fields.tensor(x, image)
     fields.tensor(y, image)
@@ -45,10 +43,10 @@ def gradients(
     """The gradients of the tensors that are wanted, of that of the output; in one walk over the evaluations."""
     pixel, m, kernel = call.names[0], call.problem.mathematics, call.kernel
     x, layout = tensors[pixel], call.layout
-    work = call.work(x)
+    work = call.work
     state = None
     if kept.numel():
-        state = _state(kept, grad.shape, schedule.forward(work, this_machine(), threads()).lanes)
+        state = _state(kept, grad.shape, schedule.forward_lanes(work, this_machine()))
     found = outer_gradients(call.problem, tensors, state, grad, wanted) if m.outer else {}
     inside = {v.source for v in m.variables if not v.frozen}
     if not inside & wanted:
@@ -66,9 +64,7 @@ def gradients(
     slots = {name: _slot(v, work, how.channel_parts, tensors[name]) for name, v in images.items()}
     fields = Fields(threads(), work, how.chunk)
     fields.numbers(work.batch, work.geometry.groups, work.channels, work.filters)
-    fields.numbers(
-        _LANES[how.lanes], how.parts, how.channel_parts, gx is not None, 0 if state is None else state.stride(0)
-    )
+    fields.numbers(how.parts, how.channel_parts, gx is not None, 0 if state is None else state.stride(0))
     image = "nc" + "k" * work.geometry.dims
     for tensor in (x, grad, None if state is None else state[0], gx):
         fields.tensor(tensor, image)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...formula import Formula
@@ -27,10 +27,35 @@ SKELETONS = Path(__file__).parent / "skeletons"
 STORAGE = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("Half", "float"),
            "bfloat16": ("BFloat16", "float")}  # fmt: skip
 PASSES = ("forward", "backward")
+LANES = {"channels": "CHANNELS", "sites": "SITES", "groups": "GROUPS"}  # of a schedule -> as the skeletons call them
 ENTRY = {  # (pass, whether the map sees images) -> the skeleton that it is called by
     ("forward", False): "forward", ("forward", True): "forward", ("limit", False): "limit", ("limit", True): "limit",
     ("backward", False): "backward", ("backward", True): "backward_images",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The calls that a library serves. Calls that need something else have a library of their own.
+
+    Args:
+        lanes: of the schedule: ``"channels"``, ``"sites"`` or ``"groups"``.
+        saves: the forward pass stores the states that the backward pass reads.
+        skips: taps outside the image are left out; only lanes of sites need code for it.
+    """
+
+    lanes: str = "channels"
+    saves: bool = False
+    skips: bool = False
+
+    @property
+    def settings(self) -> str:
+        """The macros that tell the skeletons."""
+        values = {"LANES": LANES[self.lanes], "SAVES": str(self.saves).lower(), "SKIPS": str(self.skips).lower()}
+        return "\n".join(f"#define ANYCONV_{name} {value}" for name, value in values.items())
+
+    def __str__(self) -> str:
+        return f"lanes of {self.lanes}" + ", saving states" * self.saves + ", skipping padding" * self.skips
 
 
 @dataclass(frozen=True)
@@ -44,7 +69,7 @@ class Source:
         tile: its registers.
         dtype: of the tensors.
         passes: what it computes.
-        depthwise: whether each group has one channel and one filter: such layers have loop nests of their own.
+        variant: the calls it serves.
     """
 
     formula: str
@@ -53,37 +78,31 @@ class Source:
     tile: Tile = field(compare=False)
     dtype: str
     passes: tuple[str, ...]
-    depthwise: bool = False
+    variant: Variant
 
     @property
     def title(self) -> str:
-        """What is in it, in a line."""
-        where = " of depthwise layers" if self.depthwise else ""
-        return f"{self.formula}, {' and '.join(self.passes)}{where} in {self.dtype}"
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a number in the arithmetic."""
-        return 8 if self.dtype == "float64" else 4
+        """The content in a line."""
+        return f"{self.formula}, {' and '.join(self.passes)} in {self.dtype}, {self.variant}"
 
 
 def render(
-    formula: Formula | Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES, *,
-    depthwise: bool = False,
+    formula: Formula | Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...] = PASSES,
+    variant: Variant = Variant(),
 ) -> Source:  # fmt: skip
-    """The source of a formula's kernels in one dtype, for any shape.
+    """Write the source of a formula's kernels in one dtype, for any shape.
 
     Args:
         passes: what it will compute: ``"forward"``, ``"backward"``, or the ``"limit"`` of both.
-        depthwise: each group will have one channel and one filter.
+        variant: the calls it will serve; maps that see images have lanes of sites whatever it says.
     """
     # not cached by the formula itself: its map may be a method of a layer, which a cache would keep alive
     m = formula.mathematics if isinstance(formula, Formula) else formula
-    return _render(m, dtype, machine, passes, depthwise and not m.needs_planes)
+    return _render(m, dtype, machine, passes, replace(variant, lanes="sites") if m.needs_planes else variant)
 
 
 @functools.lru_cache(maxsize=1024)
-def _render(m: Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...], depthwise: bool) -> Source:
+def _render(m: Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...], variant: Variant) -> Source:
     made = functor(m)
     values = [*made.inner_step, *made.step, *made.gradients.values()]
     layout = Layout.of(m)
@@ -93,11 +112,11 @@ def _render(m: Mathematics, dtype: str, machine: Machine, passes: tuple[str, ...
     stored, computed = STORAGE[dtype]
     body = "\n".join(f"    {line}".rstrip() for line in _Writer(made, m, layout).functor(tiles))
     title = str(m)
-    settings = "#define ANYCONV_FUNCTOR" + "\n#define ANYCONV_DEPTHWISE" * depthwise
     text = f"""\
 // {title}
 // {" and ".join(passes)} in {dtype}; rendered by anyconv
-{settings}
+#define ANYCONV_FUNCTOR
+{variant.settings}
 #include "ops.hpp"
 #include "storage.hpp"
 
@@ -114,7 +133,7 @@ struct Functor {{
 
 {chr(10).join(f'#include "{ENTRY[name, m.needs_planes]}_entry.hpp"' for name in passes)}
 """
-    return Source(title, text, made, tiles, dtype, passes, depthwise)
+    return Source(title, text, made, tiles, dtype, passes, variant)
 
 
 def skeletons() -> str:

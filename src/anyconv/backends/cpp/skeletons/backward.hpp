@@ -14,10 +14,10 @@ struct BackwardCall {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
-    i64 lanes, parts, channel_parts, wants_pixels;  // channel_parts: of a group, where the map sees images
+    i64 parts, channel_parts, wants_pixels;  // channel_parts: of a group, where the map sees images
     i64 state_part;
     Strided x, g, state, gx;  // gx: the gradient of the pixels
-    i64 all_filters() const { return lanes == GROUPS ? channels : groups * filters; }
+    i64 all_filters() const { return variant::LANES == GROUPS ? channels : groups * filters; }
     Strided operand[AT_LEAST_ONE], gradient[AT_LEAST_ONE];  // in double where the operand lacks an axis
 };
 

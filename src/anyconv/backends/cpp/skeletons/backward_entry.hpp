@@ -91,13 +91,12 @@ extern "C" ENTRY int anyconv_backward(const anyconv::Backward* given) {
     using namespace anyconv;
     Backward call = *given;
     const i64 taps = call.geometry.taps();
-    if constexpr (DEPTHWISE)
-        if (call.lanes == GROUPS) {
-            call.channels = call.groups, call.groups = 1;  // as lanes of one
-            return !backward<ChannelsBackward<G>>(BackwardWork<G>{call, Packed<G>(taps, 1, call.channels, V), {}});
-        }
-    const BackwardWork<C> work{call, Packed<C>(taps, call.filters, call.channels, call.lanes == SITES ? 1 : V), {}};
-    if constexpr (!DEPTHWISE)
-        if (call.lanes == CHANNELS) return !backward<ChannelsBackward<C>>(work);
-    return !backward<SitesBackward>(work);
+    if constexpr (variant::LANES == GROUPS) {
+        call.channels = call.groups, call.groups = 1;  // as lanes of one
+        return !backward<ChannelsBackward<G>>(BackwardWork<G>{call, Packed<G>(taps, 1, call.channels, V), {}});
+    } else if constexpr (variant::LANES == SITES) {
+        return !backward<SitesBackward>(BackwardWork<C>{call, Packed<C>(taps, call.filters, call.channels, 1), {}});
+    } else {
+        return !backward<ChannelsBackward<C>>(BackwardWork<C>{call, Packed<C>(taps, call.filters, call.channels, V), {}});
+    }
 }

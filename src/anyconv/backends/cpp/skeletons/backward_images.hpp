@@ -115,7 +115,7 @@ private:
     void mark(const Memory& m) const {
         for (i64 i = 0; i < plane; ++i) m.sites[i] = R(0);
         call.geometry.all_sites().each([&](i64 d, i64 h, i64 w) { m.sites[planes.lattice(d, h, w)] = all_ones(); });
-        if (call.geometry.mode != SKIP) return;
+        if (!variant::SKIPS) return;
         planes.mark_real(call.geometry, m.real);
         for (i64 i = 0; i < planes.channel; ++i) m.real[i] = m.real[i] != R(0) ? all_ones() : R(0);
     }
@@ -174,8 +174,7 @@ private:
             for (int p = 0; p < N; ++p) sums_of[p] = sums_at(part, g, p, c);
             const Reading<C> from = reading(g, c);
             if constexpr (INNER > 0) {
-                if (geo.mode == SKIP) contexts_of_channel<FILTERS, true>(g, o, c - own.first, from, m);
-                else contexts_of_channel<FILTERS, false>(g, o, c - own.first, from, m);
+                contexts_of_channel<FILTERS, variant::SKIPS>(g, o, c - own.first, from, m);
             }
             for (i64 first = 0; first < run; first += AT_ONCE)
                 each_tap(geo, [&](i64 d, i64 h, i64 w) {
@@ -183,8 +182,7 @@ private:
                     SiteWalk at{m.memory, m.context, m.sites, m.real + tap, m.gradients, m.fixed, {}, images.step, plane, first,
                                 least(first + AT_ONCE, run)};
                     images.offsets(geo, c - own.first, k, tap, at.offset);
-                    if (geo.mode == SKIP) walk_sites<FILTERS, true>(at, from, k * call.filters + o, sums_of);
-                    else walk_sites<FILTERS, false>(at, from, k * call.filters + o, sums_of);
+                    walk_sites<FILTERS, variant::SKIPS>(at, from, k * call.filters + o, sums_of);
                 });
             flush_fixed(c - own.first, m);
             site_planes(call, FILTERS, [&](int i, const Image&, const Slot& slot, i64 j, i64 k) {

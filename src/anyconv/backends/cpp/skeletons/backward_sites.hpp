@@ -97,9 +97,9 @@ struct SitesBackward : BackwardWork<C> {
         R *sites = site_mask(), *real = real_mask();
         for (i64 i = 0; i < plane; ++i) sites[i] = R(0);
         call.geometry.all_sites().each([&](i64 d, i64 h, i64 w) { sites[front + planes.lattice(d, h, w)] = all_ones(); });
-        if (call.geometry.mode == SKIP) planes.mark_real(call.geometry, real);
+        if (variant::SKIPS) planes.mark_real(call.geometry, real);
         for (i64 i = 0; i < planes.channel; ++i)
-            real[i] = call.geometry.mode != SKIP || real[i] != R(0) ? all_ones() : R(0);
+            real[i] = !variant::SKIPS || real[i] != R(0) ? all_ones() : R(0);
     }
     i64 shared_channels() const { return own_pixels ? 0 : call.groups * call.channels; }
     i64 shared_filters() const { return own_contexts ? 0 : call.groups * call.filters; }
@@ -119,7 +119,9 @@ struct SitesBackward : BackwardWork<C> {
         return reals * i64(sizeof(R)) + (2 * call.geometry.taps() + phases() + 1) * i64(sizeof(i64)) + 64;
     }
     void task(i64 index, const Scratch& scratch) const {
-        if (call.geometry.mode == SKIP || !walked<false>(index, scratch)) walked<true>(index, scratch);
+        if constexpr (!variant::SKIPS)
+            if (walked<false>(index, scratch)) return;
+        walked<true>(index, scratch);
     }
 
     // the sums of a task; false if some of them, or some gradient of a pixel, is infinite or not a number

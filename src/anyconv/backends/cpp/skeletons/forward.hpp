@@ -10,7 +10,7 @@ struct ForwardCall {  // as launch.py writes it: 64-bit fields in this order
     Team team;
     Geometry geometry;
     i64 batch, groups, channels, filters;  // channels and filters of one group
-    i64 lanes, filter_parts, saves;
+    i64 filter_parts;
     i64 state_part;  // elements from one part of the saved state to the next
     Strided x, y, state, bias;
     Strided operand[AT_LEAST_ONE];
@@ -228,7 +228,7 @@ private:
         if (call.bias.data)
             for (i64 i = 0; i < W * V; ++i) bias[i] = widen(*call.bias.template at<T>(filter + least(i, lanes - 1), 0));
         separate(stage, W * V, count, lanes, call.y.template at<T>(n, filter), call.y.stride[1], outputs.y_at, call.bias.data ? bias : nullptr);
-        if (PARTS == Functor::PARTS && call.saves)
+        if constexpr (variant::SAVES)
             for (int q = 0; q < Functor::SAVES; ++q)
                 separate(stage + (1 + q) * stage_size, W * V, count, lanes,
                          call.state.template at<R>(n, filter) + q * call.state_part, call.state.stride[1], outputs.state_at, (const R*)nullptr);

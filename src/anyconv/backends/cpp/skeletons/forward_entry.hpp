@@ -13,15 +13,12 @@ template <class Pass> bool run_forward(const Forward& call, const Pass& pass) {
     });
 }
 
-template <int PARTS> bool run(const Work<G>& work) { return run_forward(work.call, FiltersForward<PARTS, GROUPS>(work)); }
-template <int PARTS> bool run(const Work<O>& work) {
-    if constexpr (!DEPTHWISE && !SEES_IMAGES)
-        if (work.call.lanes == CHANNELS) return run_forward(work.call, FiltersForward<PARTS, CHANNELS>(work));
-    return run_forward(work.call, SitesForward<PARTS>(work));
-}
+constexpr int STATE_PARTS = variant::SAVES ? Functor::PARTS : Functor::RESULT;  // of the states that are folded
+template <Lanes LANES> struct Pass { typedef FiltersForward<STATE_PARTS, LANES> type; };
+template <> struct Pass<SITES> { typedef SitesForward<STATE_PARTS> type; };
 
 template <int LANE> bool forward(const Forward& call) {
-    const i64 block = call.lanes == SITES ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
+    const i64 block = variant::LANES == SITES ? Functor::FILTERS : Functor::VECTORS * V;  // what a tile reads at once
     const Packed<LANE> packed(taps_of_loop(call.geometry), call.channels, call.filters, block);
     const i64 size = up(call.groups * packed.size(), V);
     Scratch operands((size + OUTER * outer_pitch(call.all_filters())) * i64(sizeof(R)));
@@ -30,7 +27,7 @@ template <int LANE> bool forward(const Forward& call) {
     fill_outer(call, at + size);
     if (!packed.fill_all(call.team, call.geometry, call.operand, call.groups, at)) return false;
     const Work<LANE> work{call, packed, at, at + size};
-    return call.saves ? run<Functor::PARTS>(work) : run<Functor::RESULT>(work);
+    return run_forward(call, typename Pass<variant::LANES>::type(work));
 }
 
 }  // namespace anyconv
@@ -38,10 +35,10 @@ template <int LANE> bool forward(const Forward& call) {
 extern "C" ENTRY int anyconv_forward(const anyconv::Forward* given) {
     using namespace anyconv;
     Forward call = *given;
-    if constexpr (DEPTHWISE)
-        if (call.lanes == GROUPS) {
-            call.filters = call.groups, call.groups = 1;  // as lanes of one
-            return !forward<G>(call);
-        }
-    return !forward<O>(call);
+    if constexpr (variant::LANES == GROUPS) {
+        call.filters = call.groups, call.groups = 1;  // as lanes of one
+        return !forward<G>(call);
+    } else {
+        return !forward<O>(call);
+    }
 }

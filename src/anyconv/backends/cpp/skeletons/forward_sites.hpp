@@ -33,7 +33,7 @@ template <int PARTS> struct SitesForward : Work<O> {
         planes.fill(geo, call.channels, m.x);
         planes.gather<T>(geo, call.x, n, g * call.channels, call.channels, m.x);
         gather_images(call, images, sites, n, g, {0, 1}, false, m.x);
-        if (geo.mode == SKIP) planes.mark_real(geo, m.mask);
+        if constexpr (variant::SKIPS) planes.mark_real(geo, m.mask);
         Field field = taps(planes, images, m.table, scratch.note());
         for (i64 d = 0; d < sites.axis[0].size(); ++d) {
             i64 from = planes.lattice(d, 0, 0);
@@ -102,7 +102,7 @@ private:
                 pixels[s] = m.x + from + at * V;
                 counts[s] = Functor::COUNTS ? load<F>(m.counts + at * V) : F{};
             }
-            if (call.geometry.mode == SKIP) {
+            if constexpr (variant::SKIPS) {
                 const R* masks[VECTORS];
                 for (int s = 0; s < VECTORS; ++s) masks[s] = m.mask + (pixels[s] - m.x);
                 fold<SITES, true, VECTORS, FILTERS, PARTS>(field, pixels, images.step, masks, reading(g, o), m.states);
@@ -121,7 +121,7 @@ private:
             i64 filter = g * call.filters + o + j;
             const R* row = m.stage + j * row_size;
             put<T>(row, sites, planes, call.y.at<T>(n, filter) + first(call.y), call.y.stride, &call.bias, filter);
-            if (PARTS == Functor::PARTS && call.saves)
+            if constexpr (variant::SAVES)
                 for (int q = 0; q < Functor::SAVES; ++q)
                     put<R>(row + (1 + q) * FILTERS * row_size, sites, planes,
                            call.state.at<R>(n, filter) + q * call.state_part + first(call.state), call.state.stride, nullptr, 0);

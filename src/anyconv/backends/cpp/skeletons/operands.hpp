@@ -9,12 +9,24 @@
 namespace anyconv {
 
 enum Along { O = 1, C = 2, G = O | C, K = 4, SITE = 8 };
-enum Lanes : i64 { CHANNELS, SITES, GROUPS };  // what the lanes of a vector are, as launch.py writes it
-#ifdef ANYCONV_DEPTHWISE  // a library for layers with one channel and one filter in a group has GROUPS instead of CHANNELS
-constexpr bool DEPTHWISE = true;
-#else
-constexpr bool DEPTHWISE = false;
+enum Lanes : i64 { CHANNELS, SITES, GROUPS };  // what the lanes of a vector are
+
+// The calls that a library serves. What they cannot use is not compiled; other calls have a library of their own.
+#ifndef ANYCONV_LANES
+#define ANYCONV_LANES CHANNELS
 #endif
+#ifndef ANYCONV_SAVES
+#define ANYCONV_SAVES false
+#endif
+#ifndef ANYCONV_SKIPS
+#define ANYCONV_SKIPS false
+#endif
+namespace variant {
+constexpr Lanes LANES = ANYCONV_LANES;
+constexpr bool SAVES = ANYCONV_SAVES;  // the forward pass stores the states that the backward pass reads
+constexpr bool SKIPS = ANYCONV_SKIPS;  // taps outside the image are left out; lanes of channels find them without a mask
+}  // namespace variant
+
 constexpr int V = lanes_of<VectorOf<R>::type>;
 typedef VectorOf<R>::type F;
 constexpr int N = Functor::OPERANDS, AT_LEAST_ONE = N ? N : 1;  // no array of C++ is empty
