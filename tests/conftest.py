@@ -7,7 +7,9 @@ import hypothesis
 import pytest
 import torch
 from cells import Recorder
+from sampling import mark_thorough
 
+from anyconv.backends.cpp import build, kernel
 from anyconv.plan import schedule
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -16,6 +18,9 @@ os.environ["ANYCONV_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache
 # without a GPU, Triton's kernels are followed line by line on the CPU; to be said before Triton is imported
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# nine tenths of a build are the optimizer's, which changes no value (test_optimized.py): `make thorough` lets it work
+build.OPTIMIZATION = os.environ.get("ANYCONV_TEST_OPTIMIZATION", "-O0")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)
@@ -34,11 +39,23 @@ def pytest_configure(config):
         config.pluginmanager.register(Recorder())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    mark_thorough(items)
+
+
 @pytest.fixture(autouse=True)
 def _deterministic():
     torch.manual_seed(0)
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
     torch.use_deterministic_algorithms(True)  # fills what torch.empty returns with NaN
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Build kernels as users do, where a test would wait longer for plain ones than for the optimizer."""
+    monkeypatch.setattr(build, "OPTIMIZATION", "-O2")
+    monkeypatch.setattr(kernel, "_loaded", {})
 
 
 @pytest.fixture

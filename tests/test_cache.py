@@ -74,7 +74,7 @@ def test_verbose_names_the_source(cache):
     done = run(cache, ANYCONV_VERBOSE=1)
     (line,) = done.stderr.splitlines()
     path = line.split(": ")[2].split(",")[0]
-    assert line.startswith("anyconv: y = sum(exp(-(x - w) ** 2) + 0.125), forward in float32: ")
+    assert line.startswith("anyconv: y = sum(exp(-(x - w) ** 2) + 0.125), forward (lanes of sites) in float32: ")
     assert Path(path).read_text().startswith("// y = sum(exp(-(x - w) ** 2) + 0.125)\n")
 
 

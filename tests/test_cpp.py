@@ -272,10 +272,10 @@ def test_a_build_serves_the_calls_with_its_lanes():
         sources = kernel._sources(problem, Work.of(problem, 1, (16, 16)), trains=True)
         titles.append([str(source.variant) for source in sources])
     assert titles == [
-        ["lanes of channels, saving states", "lanes of channels"],
-        ["lanes of groups, saving states", "lanes of groups"],
-        ["lanes of sites, saving states", "lanes of sites"],
-        ["lanes of sites, saving states, skipping padding", "lanes of sites, skipping padding"],
+        ["lanes of channels; saves states", "lanes of channels"],
+        ["lanes of groups; saves states", "lanes of groups"],
+        ["lanes of sites; saves states", "lanes of sites"],
+        ["lanes of sites; saves states; skips padding", "lanes of sites; skips padding"],
     ]
 
 

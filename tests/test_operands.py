@@ -39,7 +39,8 @@ def test_a_hyper_parameter_changes_a_thousand_times_and_builds_once(monkeypatch)
         seen.append(y.detach())
     y.sum().backward()
     assert len(built) == 2  # a library for each pass
-    assert sorted(title.split(", ")[-1] for title in built) == ["backward in float32", "forward in float32"]
+    passes = sorted(title.split(", ")[-1] for title in built)
+    assert passes == ["backward (lanes of sites) in float32", "forward (lanes of sites) in float32"]
     assert not torch.equal(seen[0], seen[-1])
     assert layer.p.grad is None
     want = anyconv.conv2d(x, {"w": layer.w, "p": 1.001}, formula, layer.bias, backend="reference")

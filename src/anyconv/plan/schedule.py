@@ -163,12 +163,12 @@ class Work:
 
 def forward_lanes(work: Work, machine: Machine) -> str:
     """Choose the lanes of a forward pass: ``"channels"`` are filters."""
-    return _lanes(work, work.filters, machine.lanes(work.itemsize))
+    return "sites" if work.images else _lanes(work, work.filters, machine.lanes(work.itemsize))
 
 
 def backward_lanes(work: Work, machine: Machine) -> str:
     """Choose the lanes of a backward pass."""
-    return _lanes(work, work.channels, machine.lanes(work.itemsize))
+    return "sites" if work.images else _lanes(work, work.channels, machine.lanes(work.itemsize))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -229,8 +229,6 @@ def _most_parts(work: Work) -> int:
 
 def _lanes(work: Work, across: int, lanes: int) -> str:
     """Along channels, or groups of one, unless so many lanes would be padding that padding rows of sites is cheaper."""
-    if work.images:
-        return "sites"
     g, sites = work.geometry, work.sites
     rows = [s + d * (k - 1) // t for s, k, d, t in zip(sites, g.kernel, g.dilation, g.stride, strict=True)]
     padded = math.prod(rows) / math.prod(sites) * waste(math.prod(rows), lanes)

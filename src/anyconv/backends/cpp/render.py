@@ -55,7 +55,7 @@ class Variant:
         return "\n".join(f"#define ANYCONV_{name} {value}" for name, value in values.items())
 
     def __str__(self) -> str:
-        return f"lanes of {self.lanes}" + ", saving states" * self.saves + ", skipping padding" * self.skips
+        return f"lanes of {self.lanes}" + "; saves states" * self.saves + "; skips padding" * self.skips
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Source:
     @property
     def title(self) -> str:
         """The content in a line."""
-        return f"{self.formula}, {' and '.join(self.passes)} in {self.dtype}, {self.variant}"
+        return f"{self.formula}, {' and '.join(self.passes)} ({self.variant}) in {self.dtype}"
 
 
 def render(
