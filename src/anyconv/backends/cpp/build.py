@@ -1,15 +1,19 @@
 """build: find a compiler, and let it make a library of a source.
 
-The compiler is ``ANYCONV_CXX`` or ``CXX`` (with arguments, if you like), else the first that runs of g++, clang++, c++.
+The compiler is ``ANYCONV_CXX`` or ``CXX`` (with arguments, if you like), else the first that runs of ``CANDIDATES``:
+ORDER
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shlex
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +21,13 @@ from ...errors import AnyConvError
 from ...store import LIBRARY
 from .render import SKELETONS, Source
 
-CANDIDATES = ("g++", "clang++", "c++")
+CANDIDATES = ("ziglang", "clang++", "g++", "c++")  # the first is a package of Python; the others are looked for in PATH
 # hidden, since a linker may take what two libraries call by one name for one thing, and each has a `Functor`;
 # no flag here may change a value: not -ffast-math, whose infinities do not exist and whose start-up code changes the
 # rounding of the whole process, and no contraction, by which one map would have two values in two kernels
 FLAGS = (
     "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
-    "-fno-trapping-math", "-w",
+    "-fno-trapping-math", "-fno-exceptions", "-w",
 )  # fmt: skip
 TIMEOUT = 300.0
 
@@ -34,14 +38,21 @@ class BuildError(AnyConvError, RuntimeError):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A command that compiles C++, and what it calls itself."""
+    """A command that compiles C++.
+
+    Args:
+        command: starts the compiler; the arguments follow.
+        version: what the compiler calls itself.
+        links: arguments for a library of kernels, which needs nothing but the C library and its mathematics.
+    """
 
     command: tuple[str, ...]
     version: str
+    links: tuple[str, ...] = ("-lm",)
 
 
 def compiler() -> Compiler:
-    """The compiler to use.
+    """Find the compiler to use.
 
     Raises:
         BuildError: none of those tried runs.
@@ -53,18 +64,54 @@ def compiler() -> Compiler:
 @functools.lru_cache(maxsize=16)
 def _find(candidates: tuple[str, ...], path: str) -> Compiler:
     for candidate in candidates:
-        command = tuple(shlex.split(candidate))
+        command = _ziglang() if candidate == "ziglang" else tuple(shlex.split(candidate))
         if not command or shutil.which(command[0], path=path) is None:
             continue
         try:
-            done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=30, check=True)
+            done = _run([*command, "--version"], timeout=30)
         except (OSError, subprocess.SubprocessError):
             continue
-        return Compiler(command, done.stdout.strip())
+        if done.returncode == 0:
+            return Compiler(command, done.stdout.strip(), _zig_links() if _is_zig(command) else ("-lm",))
     raise BuildError(
         f"no C++ compiler runs; tried {', '.join(candidates)}",
-        way_out="Install g++ or clang++, or name one in ANYCONV_CXX.",
+        way_out="Run `pip install anyconv[compiler]`, which brings one, or name yours in ANYCONV_CXX.",
     )
+
+
+def _ziglang() -> tuple[str, ...]:
+    """Return the command of the package ``ziglang``, which is found without being imported; nothing if there is none."""
+    spec = importlib.util.find_spec("ziglang")
+    places = spec.submodule_search_locations if spec else None
+    return tuple(part for place in places or () for part in (str(Path(place) / "zig"), "c++"))
+
+
+def _is_zig(command: tuple[str, ...]) -> bool:
+    return any(Path(word).stem in ("zig", "ziglang") for word in command)
+
+
+@functools.cache
+def _zig_links() -> tuple[str, ...]:
+    """Return what zig needs to be told: by itself it compiles a C++ library first, which takes a minute.
+
+    It is given the files of the C library that this process has loaded. So no header, no library for developers and no
+    guess at a version is needed, and kernels call the functions that torch calls.
+    """
+    quick = ("-g0", "-fomit-frame-pointer", "-fno-sanitize=undefined")
+    try:
+        mapped = {line.split(maxsplit=5)[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    except OSError:
+        mapped = set()  # no Linux: zig has a C library for every other system
+    named = (file for file in mapped if Path(file).name.startswith(("libc.so", "libm.so")))
+    loaded = sorted(file for file in named if Path(file).exists())  # an upgrade may have removed it since
+    return (*quick, "-nostdlib", *loaded) if loaded else (*quick, "-nostdlib++", "-lm")
+
+
+def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run a compiler. Zig keeps two caches, which are of no use to us: they go with the folder that they are in."""
+    with tempfile.TemporaryDirectory(prefix="anyconv-zig-") as folder:
+        env = os.environ | {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)
 
 
 def flags() -> tuple[str, ...]:
@@ -80,9 +127,10 @@ def build(source: Source, folder: Path) -> None:
     """
     text, library = folder / "kernel.cpp", folder / LIBRARY
     text.write_text(source.text, encoding="utf-8")
-    command = [*compiler().command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), "-lm"]
+    made = compiler()
+    command = [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.links]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = _run(command, TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"`{shlex.join(command)}` did not run: {error}") from error
     (folder / "build.txt").write_text(f"{shlex.join(command)}\n{done.stdout}{done.stderr}", encoding="utf-8")
