@@ -58,25 +58,34 @@ def compiler() -> Compiler:
         BuildError: none of those tried runs.
     """
     asked = os.environ.get("ANYCONV_CXX") or os.environ.get("CXX")
-    return _find(tuple([asked] if asked else CANDIDATES), os.environ.get("PATH", ""))
-
-
-@functools.lru_cache(maxsize=16)
-def _find(candidates: tuple[str, ...], path: str) -> Compiler:
+    candidates = (asked,) if asked else CANDIDATES
     for candidate in candidates:
-        command = _ziglang() if candidate == "ziglang" else tuple(shlex.split(candidate))
-        if not command or shutil.which(command[0], path=path) is None:
-            continue
-        try:
-            done = _run([*command, "--version"], timeout=30)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        if done.returncode == 0:
-            return Compiler(command, done.stdout.strip(), _zig_links() if _is_zig(command) else ("-lm",))
+        if found := find(candidate, os.environ.get("PATH", "")):
+            return found
     raise BuildError(
         f"no C++ compiler runs; tried {', '.join(candidates)}",
         way_out="Run `pip install anyconv[compiler]`, which brings one, or name yours in ANYCONV_CXX.",
     )
+
+
+@functools.lru_cache(maxsize=32)
+def find(candidate: str, path: str) -> Compiler | None:
+    """Return the compiler of a name, if it runs.
+
+    Args:
+        candidate: one of ``CANDIDATES``, or a command with arguments.
+        path: the folders in which commands are looked for, as in ``PATH``.
+    """
+    command = _ziglang() if candidate == "ziglang" else tuple(shlex.split(candidate))
+    if not command or shutil.which(command[0], path=path) is None:
+        return None
+    try:
+        done = _run([*command, "--version"], timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if done.returncode != 0:
+        return None
+    return Compiler(command, done.stdout.strip(), _zig_links() if _is_zig(command) else ("-lm",))
 
 
 def _ziglang() -> tuple[str, ...]:
