@@ -1,7 +1,7 @@
 """build: find a compiler, and let it make a library of a source.
 
 The compiler is ``ANYCONV_CXX`` or ``CXX`` (with arguments, if you like), else the first that runs of ``CANDIDATES``:
-ORDER
+the package ``ziglang`` (which ``pip install anyconv[compiler]`` brings), then ``clang++``, ``g++`` and ``c++`` in ``PATH``.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def find(candidate: str, path: str) -> Compiler | None:
     if not command or shutil.which(command[0], path=path) is None:
         return None
     try:
-        done = _run([*command, "--version"], timeout=30)
+        done = run([*command, "--version"], timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode != 0:
         return None
-    return Compiler(command, done.stdout.strip(), _zig_links() if _is_zig(command) else ("-lm",))
+    return Compiler(command, done.stdout.strip(), _zig_links() if is_zig(command) else ("-lm",))
 
 
 def _ziglang() -> tuple[str, ...]:
@@ -95,7 +95,8 @@ def _ziglang() -> tuple[str, ...]:
     return tuple(part for place in places or () for part in (str(Path(place) / "zig"), "c++"))
 
 
-def _is_zig(command: tuple[str, ...]) -> bool:
+def is_zig(command: tuple[str, ...]) -> bool:
+    """Return whether a command starts zig, as a program or as a module of Python."""
     return any(Path(word).stem in ("zig", "ziglang") for word in command)
 
 
@@ -116,9 +117,9 @@ def _zig_links() -> tuple[str, ...]:
     return (*quick, "-nostdlib", *loaded) if loaded else (*quick, "-nostdlib++", "-lm")
 
 
-def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a compiler. Zig keeps two caches, which are of no use to us: they go with the folder that they are in."""
-    with tempfile.TemporaryDirectory(prefix="anyconv-zig-") as folder:
+def run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run a compiler. Zig keeps two caches, of no use for single files: they are removed with the folder they are in."""
+    with tempfile.TemporaryDirectory(prefix="anyconv-") as folder:
         env = os.environ | {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=env)
 
@@ -126,6 +127,16 @@ def _run(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[
 def flags() -> tuple[str, ...]:
     """The compiler's flags: for the processor that will run it."""
     return (*FLAGS, "-march=native")
+
+
+def command_for(text: Path, library: Path) -> list[str]:
+    """Return the command that makes a library of a text.
+
+    Raises:
+        BuildError: there is no compiler.
+    """
+    made = compiler()
+    return [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.links]
 
 
 def build(source: Source, folder: Path) -> None:
@@ -136,10 +147,9 @@ def build(source: Source, folder: Path) -> None:
     """
     text, library = folder / "kernel.cpp", folder / LIBRARY
     text.write_text(source.text, encoding="utf-8")
-    made = compiler()
-    command = [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.links]
+    command = command_for(text, library)
     try:
-        done = _run(command, TIMEOUT)
+        done = run(command, TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"`{shlex.join(command)}` did not run: {error}") from error
     (folder / "build.txt").write_text(f"{shlex.join(command)}\n{done.stdout}{done.stderr}", encoding="utf-8")

@@ -56,12 +56,17 @@ INLINE Split split(f32v x) {  // 2^-inf of a zero, 2^inf of an infinity and NaN 
     i32v over = m > 1.41421354f;
     return {select<f32v>(over, e + 1.0f, e), select<f32v>(over, m * 0.5f, m) - 1.0f};
 }
+INLINE Split split_normal(f32v x) { return split(x); }
 INLINE f32v log_ends(f32v, f32v y) { return y; }
 #else
+INLINE Split split_normal(f32v x) {
+    i32v b = bits(x) - 0x3f3504f3;
+    return {__builtin_convertvector(b >> 23, f32v), real((b & 0x007fffff) + 0x3f3504f3) - 1.0f};
+}
 INLINE Split split(f32v x) {
-    i32v small = x < 0x1p-126f, b = bits(select<f32v>(small, x * 0x1p23f, x)) - 0x3f3504f3;
-    f32v e = __builtin_convertvector(b >> 23, f32v), m = real((b & 0x007fffff) + 0x3f3504f3);
-    return {select<f32v>(small, e - 23.0f, e), m - 1.0f};
+    i32v small = x < 0x1p-126f;
+    Split a = split_normal(select<f32v>(small, x * 0x1p23f, x));
+    return {select<f32v>(small, a.e - 23.0f, a.e), a.f};
 }
 INLINE f32v log_ends(f32v x, f32v y) {
     y = select<f32v>(x > 0.0f, y, select<f32v>(x == 0.0f, splat(-INF), splat(NOT_A_NUMBER)));
@@ -90,7 +95,7 @@ INLINE f32v log10(f32v x) {
 }
 INLINE f32v log1p(f32v x) {  // what 1 + x loses goes back into f
     f32v u = 1.0f + x, lost = select<f32v>(x > 1.0f, 1.0f - (u - x), x - (u - 1.0f));
-    Split a = split(u);
+    Split a = split_normal(u);
     f32v y = log_of({a.e, a.f + scale_within(lost, -a.e)});
     y = select<f32v>(x == -1.0f, splat(-INF), select<f32v>(x > -1.0f, y, splat(NOT_A_NUMBER)));
     return select<f32v>((abs(x) < 0x1p-25f) | (x == INF), x, y);
