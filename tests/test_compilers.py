@@ -96,8 +96,8 @@ def test_the_package_is_found_without_a_setting(nothing):
     made = build.compiler()
     assert made.command == (str(zig), "c++")
     assert "ziglang" not in sys.modules
-    assert "-nostdlib" in made.links
-    assert [Path(file).name for file in made.links if file.startswith("/")] == ["libc.so.6", "libm.so.6"]
+    assert "-nostdlib" in made.own
+    assert [Path(file).name for file in made.own if file.startswith("/")] == ["libc.so.6", "libm.so.6"]
 
 
 @pytest.mark.parametrize("name", ["ANYCONV_CXX", "CXX"])
@@ -106,7 +106,7 @@ def test_what_the_environment_names_wins(nothing, monkeypatch, name):
     mine = program(nothing / "mine", "cc", "mine")
     monkeypatch.setenv(name, f"{mine} -O3")
     assert build.compiler().command == (str(mine), "-O3")
-    assert build.compiler().links == ("-lm",)
+    assert build.compiler().own == ("-lm",)
     monkeypatch.setenv("ANYCONV_CXX", "ziglang")
     assert build.compiler().version == "ziglang"
 

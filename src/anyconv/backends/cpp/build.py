@@ -29,6 +29,8 @@ FLAGS = (
     "-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
     "-fno-trapping-math", "-fno-exceptions", "-w",
 )  # fmt: skip
+# evaluations side by side, as Clang orders them: one alone waits for each of its results
+FOR_GCC = ("-fschedule-insns", "-fsched-pressure")
 TIMEOUT = 300.0
 
 
@@ -43,12 +45,12 @@ class Compiler:
     Args:
         command: starts the compiler; the arguments follow.
         version: what the compiler calls itself.
-        links: arguments for a library of kernels, which needs nothing but the C library and its mathematics.
+        own: arguments that other compilers do not take; they link the C library and its mathematics, and nothing else.
     """
 
     command: tuple[str, ...]
     version: str
-    links: tuple[str, ...] = ("-lm",)
+    own: tuple[str, ...] = ("-lm",)
 
 
 def compiler() -> Compiler:
@@ -85,7 +87,10 @@ def find(candidate: str, path: str) -> Compiler | None:
         return None
     if done.returncode != 0:
         return None
-    return Compiler(command, done.stdout.strip(), _zig_links() if is_zig(command) else ("-lm",))
+    version = done.stdout.strip()
+    if is_zig(command):
+        return Compiler(command, version, _for_zig())
+    return Compiler(command, version, (*FOR_GCC, "-lm") if "Free Software Foundation" in version else ("-lm",))
 
 
 def _ziglang() -> tuple[str, ...]:
@@ -101,7 +106,7 @@ def is_zig(command: tuple[str, ...]) -> bool:
 
 
 @functools.cache
-def _zig_links() -> tuple[str, ...]:
+def _for_zig() -> tuple[str, ...]:
     """Return what zig needs to be told: by itself it compiles a C++ library first, which takes a minute.
 
     It is given the files of the C library that this process has loaded. So no header, no library for developers and no
@@ -136,7 +141,7 @@ def command_for(text: Path, library: Path) -> list[str]:
         BuildError: there is no compiler.
     """
     made = compiler()
-    return [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.links]
+    return [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.own]
 
 
 def build(source: Source, folder: Path) -> None:

@@ -141,8 +141,15 @@ INLINE f64v fma(f64v a, f64v b, f64v c) {
 
 // s + a and s - a, where there is a choice in the multiplier's units: the adders have the map to do
 #if defined(__FMA__) || defined(__aarch64__)
-template <class F> INLINE F accumulate(F s, F a) { return fma(a, splat<F>(1), s); }
-template <class F> INLINE F deduct(F s, F a) { return fma(a, splat<F>(-1), s); }
+template <class F> INLINE F factor(Real<F> a) {
+    F value = splat<F>(a);
+#if defined(__clang__) && defined(__FMA__)
+    asm("" : "+v"(value));  // Clang may not know that it is 1: it would add
+#endif
+    return value;
+}
+template <class F> INLINE F accumulate(F s, F a) { return fma(a, factor<F>(1), s); }
+template <class F> INLINE F deduct(F s, F a) { return fma(a, factor<F>(-1), s); }
 #else
 template <class F> INLINE F accumulate(F s, F a) { return s + a; }
 template <class F> INLINE F deduct(F s, F a) { return s - a; }
