@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# tests of C++ kernels, which run with clang too
+KERNELS := $(addprefix tests/test_, battery.py cpp.py cache.py compilers.py hoist.py language.py launch.py operands.py \
+	ops.py precision.py reductions.py skeletons.py special_values.py)
 
 .PHONY: help demo test thorough tiny lint format bench clean
 help:
@@ -30,6 +33,7 @@ test: $(READY)
 
 thorough: $(READY)
 	$(BIN)/python -m pytest -n 2 -m ""
+	ANYCONV_CXX=ziglang $(BIN)/python -m pytest -n 2 -m "" $(KERNELS)
 
 tiny: $(READY)
 	$(BIN)/python -m pytest -m tiny
