@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 TORCH := $(VENV)/.torch
 TESTS := $(VENV)/.tests
 READY := $(VENV)/.ready
+# tests of C++ kernels, which run with clang too
+KERNELS := $(addprefix tests/test_, battery.py cpp.py cache.py compilers.py hoist.py language.py launch.py operands.py \
+	ops.py precision.py reductions.py skeletons.py special_values.py)
 
 .PHONY: help demo test thorough tiny lint format bench clean
 help:
@@ -42,6 +45,7 @@ test: $(TESTS)
 
 thorough: $(READY)
 	ANYCONV_TEST_OPTIMIZATION=-O2 $(BIN)/python -m pytest -n 2 -m ""
+	ANYCONV_TEST_OPTIMIZATION=-O2 ANYCONV_CXX=ziglang $(BIN)/python -m pytest -n 2 -m "" $(KERNELS)
 
 tiny: $(TESTS)
 	$(BIN)/python -m pytest -m tiny

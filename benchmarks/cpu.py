@@ -57,11 +57,15 @@ def step(way: Way, x: Tensor, params: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def disagreement(formula_name: str, layer: Layer, way: Way) -> float:
-    """The largest error of a way on a small image, over what rounding may do; below 1 is right.
+    """Return the error of a way to compute one of the formulas of this benchmark."""
+    return error_of(FORMULAS[formula_name], layer, way)
+
+
+def error_of(formula: Formula, layer: Layer, way: Way) -> float:
+    """Return the largest error of a way on a small image, over what rounding may do; below 1 is right.
 
     Rounding may do what it does to the eager tap loop in float32, eight times, and a few units of the largest number.
     """
-    formula = FORMULAS[formula_name]
     gold = step(tap_loop(formula, layer), *tensors(formula, layer, torch.float64))
     plain = step(tap_loop(formula, layer), *tensors(formula, layer))
     worst = 0.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import platform
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anyconv.backends.cpp.build import compiler, flags
-from anyconv.backends.cpp.render import SKELETONS
+from anyconv.backends.cpp.build import TIMEOUT, command_for, compiler, run
 
 RESULTS = Path(__file__).parent / "results" / "ulp.md"
 CHUNK = 2**18  # stays in the caches
@@ -88,8 +86,7 @@ def library(folder: str) -> ctypes.CDLL:
     loops += [LOOP.format(name=name, arguments=f"{first}, {second}") for name in TWO]
     text, made = Path(folder) / "functions.cpp", Path(folder) / "functions.so"
     text.write_text("\n".join(['#include "ops.hpp"', "using namespace anyconv;", *loops]))
-    command = [*compiler().command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(made), "-lm"]
-    subprocess.run(command, check=True)
+    run(command_for(text, made), TIMEOUT).check_returncode()
     return ctypes.CDLL(str(made))
 
 

@@ -1,5 +1,6 @@
 """The loop nests as ordinary C++: right as they stand, for every instruction set that runs here, and clean of sanitizers."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -22,7 +23,13 @@ from numerics import ulp
 TEXT = Path(__file__).with_name("skeletons.cpp")
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are instruction sets of x86")
 SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+COMPILERS = [name for name in build.CANDIDATES if name != "c++"]  # which is one of the others
 SETS = {"native": (), "x86-64-v3": ("avx2", "fma"), "x86-64": ()}
+
+
+def march_of(name):
+    """The flag for an instruction set, as the compiler in use writes it."""
+    return f"-march={name.replace('-', '_') if build.is_zig(build.compiler().command) else name}"
 
 
 def compile_and_run(tmp_path, *more, arguments=()):
@@ -54,12 +61,14 @@ def library(request):
 @pytest.mark.parametrize("march", SETS)
 def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
     flags, runs = library
-    done = compile_and_run(tmp_path, f"-march={march}", *flags)
+    done = compile_and_run(tmp_path, march_of(march), *flags)
     assert done.stdout == f"{runs} runs, 0 failures\n"
     assert done.returncode == 0
 
 
 def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path, library):
+    if build.is_zig(build.compiler().command):
+        pytest.skip("zig brings no library of clang's address sanitizer")
     flags, runs = library
     done = compile_and_run(tmp_path, *SANITIZERS, *flags)
     assert done.stderr == ""
@@ -76,7 +85,7 @@ def test_that_program_can_fail(tmp_path):
 def instruction_set(request, monkeypatch):
     """Kernels for another instruction set than this machine's best."""
     march = request.param
-    flags = (*build.FLAGS, f"-march={march}")
+    flags = (*build.FLAGS, march_of(march))
     machine = this_machine() if march == "native" else machine_of(platform.machine(), SETS[march])
     monkeypatch.setattr(build, "flags", lambda: flags)
     monkeypatch.setattr(kernel, "flags", lambda: flags)
@@ -103,6 +112,24 @@ FORMULAS = {
 )
 @pytest.mark.usefixtures("instruction_set")
 def test_kernels_for_other_instruction_sets(name, dtype):
+    assert_kernels_are_right(name, dtype)
+
+
+@x86
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("tan", torch.float32), ("max", torch.float32), ("logsumexp", torch.float64)]
+)
+def test_kernels_of_each_compiler(name, dtype, compiler, monkeypatch):
+    """A sample of the tests by all that can be found; `make thorough` runs all tests of kernels by clang."""
+    if not build.find(compiler, os.environ.get("PATH", "")):
+        pytest.skip(f"{compiler} is not here" + "; `pip install ziglang` brings it" * (compiler == "ziglang"))
+    monkeypatch.setenv("ANYCONV_CXX", compiler)
+    monkeypatch.setattr(kernel, "_loaded", {})
+    assert_kernels_are_right(name, dtype)
+
+
+def assert_kernels_are_right(name, dtype):
     drawn = []
     for seed in range(8):  # one draw may be lucky: a product is as exact as its largest factors happen to be
         torch.manual_seed(seed)

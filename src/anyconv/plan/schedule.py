@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 from ..expr import Expr
+from ..expr.expr import const
 from ..geometry import Geometry, Ints
 from .machine import Machine
 from .problem import Problem
@@ -31,7 +32,7 @@ COST = {
     "hardsigmoid": 8, "hardtanh": 4,
 }  # fmt: skip
 ADDS = {"add", "sub", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"}
-MULTIPLIES = {"mul", *(op for op, instructions in COST.items() if instructions >= 10)}
+MULTIPLIES = {"mul", "where", *(op for op, instructions in COST.items() if instructions >= 10)}
 CHEAP = 12  # up to here, loads matter, and many evaluations side by side hide them
 LONG_ROW = 32  # sites; from here on, transposing a row to lanes of groups costs more than it spares
 HUGE = 150  # from here on, one evaluation keeps a processor busy, and a compiler too
@@ -48,9 +49,14 @@ def cost(*exprs: Expr, of: str | None = None) -> int:
 
 
 def multiplies(*exprs: Expr) -> bool:
-    """Whether the multipliers have more to do than the adders, which also compare: so it is in most functions."""
+    """Return whether the multipliers, which also choose, have more to do than the adders, which also compare."""
     nodes = dict.fromkeys(node for expr in exprs for node in expr.nodes() if node.args)
-    return sum(-1 if node.op in ADDS else COST.get(node.op, 1) if node.op in MULTIPLIES else 0 for node in nodes) > 0
+    return sum(-1 if node.op in ADDS else COST.get(node.op, 1) if _multiplies(node) else 0 for node in nodes) > 0
+
+
+def _multiplies(node: Expr) -> bool:
+    masks = node.op == "where" and const(0.0) in node.args  # any unit masks
+    return node.op in MULTIPLIES and not masks
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,16 @@ def open_library(source: Source) -> ctypes.CDLL:
         BuildError: there is no compiler, or it failed.
     """
     start, machine, made = time.perf_counter(), this_machine(), compiler()
-    parts = (source.text, skeletons(), *flags(), *made.command, made.version, machine.name, *machine.features)
+    parts = (
+        source.text,
+        skeletons(),
+        *flags(),
+        *made.command,
+        *made.own,
+        made.version,
+        machine.name,
+        *machine.features,
+    )
     try:
         path = store.fetch(store.key(*parts), lambda folder: build(source, folder))
         library = ctypes.CDLL(str(path))

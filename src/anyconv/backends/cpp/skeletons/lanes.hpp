@@ -3,6 +3,8 @@
 #pragma once
 #include "math.hpp"
 
+extern "C" double lgamma_r(double, int*) noexcept;  // the C library's; no builtin of Clang's
+
 namespace anyconv {
 
 constexpr double PI_DOUBLE = 3.141592653589793;
@@ -53,7 +55,7 @@ inline double erfinv(double y) {  // Newton on erfc, from the approximation of G
     }
     return __builtin_copysign(x, y);
 }
-inline double lgamma(double x) { int sign; return __builtin_lgamma_r(x, &sign); }  // lgamma's sign is not for threads
+inline double lgamma(double x) { int sign; return lgamma_r(x, &sign); }  // lgamma's own sign is not for threads
 
 #define OF_DOUBLES(name, call) NOINLINE static f64v name(f64v x) { return lanes(x, [](double a) { return call; }); }
 #define OF_FLOATS(name, call) NOINLINE static f32v name(f32v x) { return lanes(x, [](double a) { return call; }); }

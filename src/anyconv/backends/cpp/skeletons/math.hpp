@@ -31,37 +31,42 @@ INLINE f32v expm1_reduced(f32v r) {
 }
 INLINE f32v exp(f32v x) {
     Reduced a = by_ln2(clamp_to(x, -105.0f, 91.0f));
-    return scale(expm1_reduced(a.r) + 1.0f, a.n);
+    return scale_within(expm1_reduced(a.r) + 1.0f, a.n);
 }
 INLINE f32v half_exp(f32v x) {  // e^x / 2
     Reduced a = by_ln2(clamp_to(x, -105.0f, 91.0f));
-    return scale(expm1_reduced(a.r) + 1.0f, a.n - 1.0f);
+    return scale_within(expm1_reduced(a.r) + 1.0f, a.n - 1.0f);
 }
 INLINE f32v exp2(f32v x) {
     f32v inside = clamp_to(x, -151.0f, 129.0f), n = round_small(inside);
-    return scale(expm1_reduced((inside - n) * 0.693147182f) + 1.0f, n);
+    return scale_within(expm1_reduced((inside - n) * 0.693147182f) + 1.0f, n);
 }
 INLINE f32v expm1(f32v x) {
     Reduced a = by_ln2(clamp_to(x, -20.0f, 89.0f));
-    f32v half = scale(splat(0.5f), a.n), y = fma(expm1_reduced(a.r), half, half - 0.5f) * 2.0f;
+    f32v half = scale_within(splat(0.5f), a.n), y = fma(expm1_reduced(a.r), half, half - 0.5f) * 2.0f;
     return select<f32v>(abs(x) < 0x1p-25f, x, y);
 }
 
 // logarithms: x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2/2 + f^3 P(f)
 struct Split { f32v e, f; };
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX512F__)
 INLINE Split split(f32v x) {  // 2^-inf of a zero, 2^inf of an infinity and NaN of what is negative: log then needs no cases
     f32v m = __builtin_ia32_getmantps512_mask(x, 8, x, (unsigned short)-1, 4);  // from 1 to 2
     f32v e = __builtin_ia32_getexpps512_mask(x, x, (unsigned short)-1, 4);
     i32v over = m > 1.41421354f;
     return {select<f32v>(over, e + 1.0f, e), select<f32v>(over, m * 0.5f, m) - 1.0f};
 }
+INLINE Split split_normal(f32v x) { return split(x); }
 INLINE f32v log_ends(f32v, f32v y) { return y; }
 #else
+INLINE Split split_normal(f32v x) {
+    i32v b = bits(x) - 0x3f3504f3;
+    return {__builtin_convertvector(b >> 23, f32v), real((b & 0x007fffff) + 0x3f3504f3) - 1.0f};
+}
 INLINE Split split(f32v x) {
-    i32v small = x < 0x1p-126f, b = bits(select<f32v>(small, x * 0x1p23f, x)) - 0x3f3504f3;
-    f32v e = __builtin_convertvector(b >> 23, f32v), m = real((b & 0x007fffff) + 0x3f3504f3);
-    return {select<f32v>(small, e - 23.0f, e), m - 1.0f};
+    i32v small = x < 0x1p-126f;
+    Split a = split_normal(select<f32v>(small, x * 0x1p23f, x));
+    return {select<f32v>(small, a.e - 23.0f, a.e), a.f};
 }
 INLINE f32v log_ends(f32v x, f32v y) {
     y = select<f32v>(x > 0.0f, y, select<f32v>(x == 0.0f, splat(-INF), splat(NOT_A_NUMBER)));
@@ -90,8 +95,8 @@ INLINE f32v log10(f32v x) {
 }
 INLINE f32v log1p(f32v x) {  // what 1 + x loses goes back into f
     f32v u = 1.0f + x, lost = select<f32v>(x > 1.0f, 1.0f - (u - x), x - (u - 1.0f));
-    Split a = split(u);
-    f32v y = log_of({a.e, a.f + scale(lost, -a.e)});
+    Split a = split_normal(u);
+    f32v y = log_of({a.e, a.f + scale_within(lost, -a.e)});
     y = select<f32v>(x == -1.0f, splat(-INF), select<f32v>(x > -1.0f, y, splat(NOT_A_NUMBER)));
     return select<f32v>((abs(x) < 0x1p-25f) | (x == INF), x, y);
 }
@@ -263,7 +268,7 @@ INLINE f32v pow(f32v x, f32v y) {
     Power low = power_of(half(a.e, 0), half(a.f, 0), half(near, 0), half(y, 0));
     Power high = power_of(half(a.e, 1), half(a.f, 1), half(near, 1), half(y, 1));
     f32v rest = join(low.rest, high.rest) * 0.693147182f;
-    f32v r = scale(expm1_reduced(rest) + 1.0f, join(low.whole, high.whole));
+    f32v r = scale_within(expm1_reduced(rest) + 1.0f, join(low.whole, high.whole));
     if (__builtin_expect(all_inside(x, 0.0f, INF) && all_inside(y, -INF, INF), 1)) return r;
     return special_power(x, y, r);
 }

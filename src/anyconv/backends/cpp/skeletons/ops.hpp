@@ -13,10 +13,16 @@ template <class F> INLINE F sign_times(F a, F b) {
     F turned = real(bits(b) ^ (bits(a) & Traits<F>::sign));
     return select<F>(abs(a) > F{}, turned, F{});
 }
-#if defined(__AVX512F__) && !defined(__clang__)
-INLINE f32v sign_times(f32v a, f32v b) {  // two instructions: ordered and not equal; b ^ (a & sign), or zero
+// of floats, in fewer instructions: ordered and not equal; b ^ (a & sign), or zero
+#if defined(__AVX512F__)
+INLINE f32v sign_times(f32v a, f32v b) {
     const unsigned short some = __builtin_ia32_cmpps512_mask(a, f32v{}, 12, -1, 4);
     return (f32v)__builtin_ia32_pternlogd512_maskz((i32v)b, (i32v)a, i32v{} + Traits<f32v>::sign, 0x78, some);
+}
+#elif VECTOR_BYTES == 32
+INLINE f32v sign_times(f32v a, f32v b) {
+    const i32v some = (i32v)__builtin_ia32_cmpps256(a, f32v{}, 12);
+    return real((bits(b) ^ (bits(a) & Traits<f32v>::sign)) & some);
 }
 #endif
 
@@ -28,7 +34,7 @@ template <class F> INLINE F clamp(F x, F low, F high) { return minimum(maximum(x
 template <class F> INLINE F square(F x) { return x * x; }
 template <class F> INLINE F reciprocal(F x) { return Real<F>(1) / x; }
 template <class F> INLINE F rsqrt(F x) { return Real<F>(1) / sqrt(x); }
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX512F__)
 INLINE f32v rsqrt(f32v x) {  // 14 bits and a step of Newton's; 0, infinity and NaN are right at once
     f32v y = __builtin_ia32_rsqrt14ps512_mask(x, x, (unsigned short)-1), half = real(bits(y) - 0x00800000);
     f32v off = fma(-(x * y), half, splat<f32v>(0.5f));

@@ -64,7 +64,7 @@ template <class F> INLINE F load(const Real<F>* p, i64 count) {
 template <class F> INLINE void store(Real<F>* p, F value, i64 count) {
     for (i64 i = 0; i < count; ++i) p[i] = value[i];
 }
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX512F__)
 template <> INLINE f32v load<f32v>(const float* p, i64 count) {
     return __builtin_ia32_loadups512_mask(p, f32v{}, (unsigned short)(0xffffu >> (16 - count)));
 }
@@ -91,14 +91,24 @@ template <class M> INLINE bool any(M c) {
 }
 template <class F> INLINE bool any_above(F a, Real<F> limit) { return any(a > limit); }
 template <class F> INLINE bool all_inside(F a, Real<F> low, Real<F> high) { return !any(~((a > low) & (a < high))); }
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX512F__)
+#if !defined(__clang__)
 INLINE bool any(i32v c) { return __builtin_ia32_ptestmd512(c, c, (unsigned short)-1) != 0; }
+#endif
 INLINE bool any_above(f32v a, float limit) {
     return __builtin_ia32_cmpps512_mask(a, splat<f32v>(limit), 14, (unsigned short)-1, 4) != 0;
 }
 INLINE bool all_inside(f32v a, float low, float high) {
     unsigned short above = __builtin_ia32_cmpps512_mask(a, splat<f32v>(low), 14, (unsigned short)-1, 4);
     return __builtin_ia32_cmpps512_mask(a, splat<f32v>(high), 1, above, 4) == (unsigned short)-1;
+}
+#elif VECTOR_BYTES == 32
+typedef long long quads __attribute__((vector_size(VECTOR_BYTES)));  // the type that the builtin asks for
+INLINE bool any(i32v c) { return !__builtin_ia32_ptestz256((quads)c, (quads)c); }
+INLINE bool any(i64v c) { return !__builtin_ia32_ptestz256((quads)c, (quads)c); }
+INLINE bool any_above(f32v a, float limit) { return __builtin_ia32_movmskps256((f32v)(a > limit)) != 0; }
+INLINE bool all_inside(f32v a, float low, float high) {
+    return __builtin_ia32_movmskps256((f32v)((a > low) & (a < high))) == 0xff;
 }
 #endif
 
@@ -131,8 +141,15 @@ INLINE f64v fma(f64v a, f64v b, f64v c) {
 
 // s + a and s - a, where there is a choice in the multiplier's units: the adders have the map to do
 #if defined(__FMA__) || defined(__aarch64__)
-template <class F> INLINE F accumulate(F s, F a) { return fma(a, splat<F>(1), s); }
-template <class F> INLINE F deduct(F s, F a) { return fma(a, splat<F>(-1), s); }
+template <class F> INLINE F factor(Real<F> a) {
+    F value = splat<F>(a);
+#if defined(__clang__) && defined(__FMA__)
+    asm("" : "+v"(value));  // Clang may not know that it is 1: it would add
+#endif
+    return value;
+}
+template <class F> INLINE F accumulate(F s, F a) { return fma(a, factor<F>(1), s); }
+template <class F> INLINE F deduct(F s, F a) { return fma(a, factor<F>(-1), s); }
 #else
 template <class F> INLINE F accumulate(F s, F a) { return s + a; }
 template <class F> INLINE F deduct(F s, F a) { return s - a; }
@@ -153,18 +170,6 @@ INLINE f64v sqrt(f64v a) { for (int i = 0; i < lanes_of<f64v>; ++i) a[i] = __bui
 #endif
 
 // a * 2^n for whole n of any size, rounded once
-#if defined(__AVX512F__) && !defined(__clang__)
-INLINE f32v scale(f32v a, f32v n) { return __builtin_ia32_scalefps512_mask(a, n, a, (unsigned short)-1, 4); }
-INLINE f64v scale(f64v a, f64v n) { return __builtin_ia32_scalefpd512_mask(a, n, a, (unsigned char)-1, 4); }
-#else
-template <class F> INLINE F power_of_two(Mask<F> n) { return real((n + Traits<F>::bias) << Traits<F>::mantissa_bits); }
-template <class F> INLINE F scale(F a, F n) {  // two factors: 2^n alone may be out of range where the product is not
-    const Real<F> most = 2 * Traits<F>::bias;
-    n = select<F>(n > most, splat<F>(most), select<F>(n < -most, splat<F>(-most), n));
-    Mask<F> whole = __builtin_convertvector(n, Mask<F>), half = whole >> 1;
-    return a * power_of_two<F>(half) * power_of_two<F>(whole - half);
-}
-#endif
 
 // sizes and signs
 template <class F> INLINE F abs(F a) { return real(bits(a) & ~Traits<F>::sign); }
@@ -173,22 +178,52 @@ template <class F> INLINE F sign(F a) { return select<F>(a < F{}, splat<F>(-1), 
 template <class F> INLINE Mask<F> isnan(F a) { return a != a; }
 template <class F> INLINE Mask<F> isinf(F a) { return abs(a) == splat<F>(Real<F>(__builtin_inf())); }
 template <class F> INLINE Mask<F> isfinite(F a) { return abs(a) < splat<F>(Real<F>(__builtin_inf())); }
-template <class F> INLINE F maximum(F a, F b) { return select<F>(a != a, a, select<F>(a > b, a, b)); }
-template <class F> INLINE F minimum(F a, F b) { return select<F>(a != a, a, select<F>(a < b, a, b)); }
-// b where one of them is NaN: an instruction
+// b where one of them is NaN: an instruction, which GCC does not find by itself
+#if defined(__clang__) || !defined(__SSE2__)
 template <class F> INLINE F greater(F a, F b) { return select<F>(a > b, a, b); }
 template <class F> INLINE F lesser(F a, F b) { return select<F>(a < b, a, b); }
-#if defined(__AVX512F__) && !defined(__clang__)
+#elif VECTOR_BYTES == 64
 INLINE f32v greater(f32v a, f32v b) { return __builtin_ia32_maxps512_mask(a, b, a, (unsigned short)-1, 4); }
 INLINE f32v lesser(f32v a, f32v b) { return __builtin_ia32_minps512_mask(a, b, a, (unsigned short)-1, 4); }
 INLINE f64v greater(f64v a, f64v b) { return __builtin_ia32_maxpd512_mask(a, b, a, (unsigned char)-1, 4); }
 INLINE f64v lesser(f64v a, f64v b) { return __builtin_ia32_minpd512_mask(a, b, a, (unsigned char)-1, 4); }
-// two instructions: the hardware gives b where one of them is NaN, so what is NaN in a stays
-INLINE f32v maximum(f32v a, f32v b) {
+#elif VECTOR_BYTES == 32
+INLINE f32v greater(f32v a, f32v b) { return __builtin_ia32_maxps256(a, b); }
+INLINE f32v lesser(f32v a, f32v b) { return __builtin_ia32_minps256(a, b); }
+INLINE f64v greater(f64v a, f64v b) { return __builtin_ia32_maxpd256(a, b); }
+INLINE f64v lesser(f64v a, f64v b) { return __builtin_ia32_minpd256(a, b); }
+#else
+INLINE f32v greater(f32v a, f32v b) { return __builtin_ia32_maxps(a, b); }
+INLINE f32v lesser(f32v a, f32v b) { return __builtin_ia32_minps(a, b); }
+INLINE f64v greater(f64v a, f64v b) { return __builtin_ia32_maxpd(a, b); }
+INLINE f64v lesser(f64v a, f64v b) { return __builtin_ia32_minpd(a, b); }
+#endif
+// NaN where one of them is: what is NaN in a stays
+template <class F> INLINE F maximum(F a, F b) { return select<F>(a != a, a, greater(a, b)); }
+template <class F> INLINE F minimum(F a, F b) { return select<F>(a != a, a, lesser(a, b)); }
+#if defined(__AVX512F__) && !defined(__clang__)
+INLINE f32v maximum(f32v a, f32v b) {  // two instructions
     return __builtin_ia32_maxps512_mask(a, b, a, __builtin_ia32_cmpps512_mask(a, a, 7, -1, 4), 4);
 }
 INLINE f32v minimum(f32v a, f32v b) {
     return __builtin_ia32_minps512_mask(a, b, a, __builtin_ia32_cmpps512_mask(a, a, 7, -1, 4), 4);
+}
+#endif
+
+// a * 2^n for whole n of any size, rounded once; scale_within: of a size up to twice the largest exponent
+#if defined(__AVX512F__)
+INLINE f32v scale(f32v a, f32v n) { return __builtin_ia32_scalefps512_mask(a, n, a, (unsigned short)-1, 4); }
+INLINE f64v scale(f64v a, f64v n) { return __builtin_ia32_scalefpd512_mask(a, n, a, (unsigned char)-1, 4); }
+template <class F> INLINE F scale_within(F a, F n) { return scale(a, n); }
+#else
+template <class F> INLINE F power_of_two(Mask<F> n) { return real((n + Traits<F>::bias) << Traits<F>::mantissa_bits); }
+template <class F> INLINE F scale_within(F a, F n) {  // two factors: 2^n alone may be out of range where the product is not
+    Mask<F> whole = __builtin_convertvector(n, Mask<F>), half = whole >> 1;
+    return a * power_of_two<F>(half) * power_of_two<F>(whole - half);
+}
+template <class F> INLINE F scale(F a, F n) {
+    const F most = splat<F>(2 * Traits<F>::bias);
+    return scale_within(a, lesser(most, greater(-most, n)));
 }
 #endif
 
@@ -218,7 +253,7 @@ template <class F> INLINE F exponent(F a) {
     return select<F>(is_plain(a), select<F>(small, found - Real<F>(Traits<F>::mantissa_bits + 2), found), F{});
 }
 
-#if defined(__AVX512DQ__) && !defined(__clang__)
+#if defined(__AVX512DQ__)
 INLINE f32v mantissa(f32v a) {  // of what is not zero, infinite or NaN: classes 0x01, 0x02, 0x04, 0x08, 0x10, 0x80
     const unsigned short other = __builtin_ia32_fpclassps512_mask(a, 0x9f, -1);
     return __builtin_ia32_getmantps512_mask(a, 2, a, (unsigned short)~other, 4);

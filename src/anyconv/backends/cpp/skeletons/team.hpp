@@ -3,8 +3,9 @@
 #pragma once
 #include "simd.hpp"
 
-#include <stdlib.h>
-
+// the C library's, whose headers need not be there
+extern "C" void* aligned_alloc(__SIZE_TYPE__, __SIZE_TYPE__) noexcept;
+extern "C" void free(void*) noexcept;
 
 namespace anyconv {
 
