@@ -94,6 +94,7 @@ def test_that_comparison_can_fail():
         assert_matches_oracle(x, params, two_faced, "sum", {"kernel_size": (3,)})
 
 
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
@@ -104,6 +105,7 @@ def test_reduction_by_geometry(reduce, arguments, size, groups, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("mode", MODES)
@@ -113,6 +115,7 @@ def test_reduction_by_padding_mode(reduce, mode, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
+@pytest.mark.sample(11)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES[1::2], ids=str)
@@ -124,6 +127,7 @@ def test_depthwise(reduce, arguments, size, mode, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize(
     ("reduce", "dtype"),
@@ -222,6 +226,7 @@ def map_of(row, spelled=None):
     return mapped
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 @pytest.mark.parametrize("row", TABLE.values(), ids=lambda row: row.name)
 def test_every_operation_in_a_convolution(row, reduce):
@@ -280,6 +285,7 @@ def test_any_function_on_any_geometry(backend, function, drawn, reduce):
         assert torch.equal(got.isfinite()[fair], want.isfinite()[fair])
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("budget", [1, 3000, 40000])
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
@@ -292,6 +298,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, reduce, budget, mode):
         assert_near(got, want, terms=want.numel() + whole[0].numel())
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("seed", range(4))
 def test_gradients_of_single_numbers_do_not_depend_on_the_thread_count(seed, backend):
@@ -310,6 +317,7 @@ def test_gradients_of_single_numbers_do_not_depend_on_the_thread_count(seed, bac
         assert all(torch.equal(one, other) for other in others)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 def test_two_runs_give_the_same_bits_for_any_thread_count(reduce, backend):
@@ -324,6 +332,7 @@ def test_two_runs_give_the_same_bits_for_any_thread_count(reduce, backend):
         assert torch.equal(two, again)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 def test_gradcheck(reduce, backend):

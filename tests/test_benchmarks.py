@@ -36,6 +36,7 @@ def test_memory_does_not_grow_with_the_filters(way):
     assert_memory_is_bounded(way, 16, 128)
 
 
+@pytest.mark.thorough
 @linux
 def test_that_test_can_fail():
     with pytest.raises(AssertionError, match="MiB more for 64 filters"):

@@ -201,6 +201,7 @@ def test_a_cache_of_someone_else(tmp_path):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_process_killed_in_the_middle(tmp_path):
     """Its lock dies with it, and nothing half made is found."""
     slow = tmp_path / "slow-c++"
@@ -225,6 +226,7 @@ def test_a_process_killed_in_the_middle(tmp_path):
     assert len(entries(tmp_path / "cache")) == 1
 
 
+@pytest.mark.thorough
 def test_eight_processes_at_once(tmp_path):
     env = {**os.environ, "ANYCONV_CACHE_DIR": str(tmp_path / "cache"), "ANYCONV_VERBOSE": "1"}
     processes = [

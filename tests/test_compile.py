@@ -78,6 +78,7 @@ def arguments(formula, x, w, mode="zeros"):
     return call.Call.of(formula, geometry, x, out_channels=3, backend="auto").arguments
 
 
+@pytest.mark.sample(4)
 @cell("torch.library", "opcheck: dtype x gradients x memory format x empty")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 @pytest.mark.parametrize("gradients", [True, pytest.param(False, marks=pytest.mark.thorough)])
@@ -129,6 +130,7 @@ def test_what_a_graph_may_hold_is_checked():
 # --- torch.compile
 
 
+@pytest.mark.sample(2)
 @cell("torch.compile", "fullgraph, training, a network of mixed layers")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_training(compiled, backend):
@@ -242,6 +244,7 @@ IN_A_PROCESS = """
 """
 
 
+@pytest.mark.thorough
 @cell("torch.compile", "Inductor's cache: found by a second process, and not by another formula")
 def test_inductors_cache(tmp_path):
     def run(formula):
@@ -288,6 +291,7 @@ def test_export():
         torch.testing.assert_close(program.module()(more), model(more))
 
 
+@pytest.mark.thorough
 @cell("torch.export", "decompose: a program that runs without anyconv")
 @needs_more
 def test_decompose(tmp_path):
@@ -311,6 +315,7 @@ def test_decompose(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.sample(4)
 @needs_more
 @pytest.mark.parametrize(
     ("mode", "reduce"),
@@ -340,6 +345,7 @@ def test_decompose_wants_a_program():
         anyconv.decompose(anyconv.Conv2d(1, 1, 1))
 
 
+@pytest.mark.thorough
 @cell("torch.export", "AOTInductor, once decomposed")
 @needs_more
 def test_aot_inductor(tmp_path):
@@ -355,6 +361,7 @@ def test_aot_inductor(tmp_path):
         torch.testing.assert_close(torch._inductor.aoti_load_package(path)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 @cell("ONNX", "once decomposed, by torch.onnx.export, in onnxruntime; dynamic batch")
 @needs_more
 def test_onnx(tmp_path):

@@ -125,6 +125,7 @@ def test_operands_of_any_name(name):
     torch.testing.assert_close(got, anyconv.conv2d(x, w, lambda x, w: torch.tanh(x * w) * w + torch.tanh(x * w)))
 
 
+@pytest.mark.thorough
 def test_a_deep_map():
     def mapped(x, w):
         for _ in range(600):  # deeper than Python's stack

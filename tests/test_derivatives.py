@@ -267,6 +267,7 @@ def test_a_part_that_only_counts_has_no_derivative():
     assert tangent(VARIANCE).reduction.state == ("s0", "s1", "s2", "d_s1", "d_s2")
 
 
+@pytest.mark.sample(3)
 @cell("autograd", "third derivatives, but of prod, norm, and fourth of logsumexp")
 @pytest.mark.parametrize("reduce", ["prod", "logsumexp", "sum", "max"])
 def test_the_third_derivative_is_right_or_refused(reduce):
@@ -282,6 +283,7 @@ def test_the_third_derivative_is_right_or_refused(reduce):
     assert_near(third(run), third(gold), terms=200)
 
 
+@pytest.mark.sample(4)
 @cell("autograd", "gradcheck, gradgradcheck, forward over reverse")
 @pytest.mark.parametrize(
     "recipe", ["adder", "sharpened_cosine", "kan_chebyshev", "smooth_morphology", "gaussian_kervolution"]

@@ -64,6 +64,7 @@ def alone(tmp_path_factory):
     return torch.tensor(losses, dtype=torch.float64)
 
 
+@pytest.mark.thorough
 @cell("distributed", "DDP, two processes: the losses of one, a kill, and on from the checkpoint")
 def test_two_copies_that_are_killed_and_resume(alone, tmp_path):
     process = start(tmp_path, 2)
@@ -82,6 +83,7 @@ def test_two_copies_that_are_killed_and_resume(alone, tmp_path):
     torch.testing.assert_close(torch.tensor(losses, dtype=torch.float64), alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 @cell("distributed", "FSDP2 (fully_shard), two processes: the losses of one")
 def test_parts_of_each_layer(alone, tmp_path):
     if torch.__version__ < "2.7":

@@ -50,6 +50,7 @@ def test_the_gallery_is_drawn(tmp_path):
     assert (tmp_path / "recipes.png").stat().st_size > 3000
 
 
+@pytest.mark.thorough
 def test_twins_are_trained_and_drawn(tmp_path):
     conversion, runs = convert.twins(recipes.cosine, epochs=1)
     assert len(conversion.changed) == 7

@@ -47,6 +47,7 @@ def worse(now, then):
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not triton.__version__.startswith("3.9."), reason="what was stored is what Triton 3.9 makes of the texts"
 )

@@ -119,6 +119,7 @@ def with_one(x, w, v):
     return torch.tanh(x * w + 0.3 * v) * torch.cos(v) + 0.1 * x
 
 
+@pytest.mark.sample(4)
 @every_backend
 @pytest.mark.parametrize(
     ("scope", "reduce"),
@@ -131,6 +132,7 @@ def test_scope_by_reduction(scope, reduce, groups, backend):
     assert_agrees(Case(with_one, reduce, {"w": "per_tap", "v": scope}, arguments, (4, 5)), backend)
 
 
+@pytest.mark.sample(11)
 @every_backend
 @pytest.mark.parametrize(
     ("scope", "mode", "arguments", "size"),
@@ -152,6 +154,7 @@ def test_scope_by_geometry(scope, mode, arguments, size, backend):
     assert_agrees(Case(with_one, "sum", {"w": "per_tap", "v": scope}, arguments, size, c_in=2, c_out=3), backend)
 
 
+@pytest.mark.sample(4)
 @every_backend
 @pytest.mark.parametrize("scope", ["per_pair", "mask", "per_site nock"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -225,6 +228,7 @@ REDUCTIONS = {
 }
 
 
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
@@ -238,6 +242,7 @@ def test_reduction_by_geometry(reduce, arguments, size, mode, backend):
     assert_agrees(Case(REDUCTIONS[reduce], reduce, {"w": "per_tap"}, arguments, size), backend)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize(
     ("taps", "channels"),

@@ -299,6 +299,7 @@ def test_what_is_refused(what):
         function()
 
 
+@pytest.mark.thorough
 def test_a_field_too_large_for_a_kernel_is_computed_all_the_same():
     formula = Formula(lambda x: anyconv.sort_network(x)[24], field=(7, 7))
     x = torch.randn(1, 2, 9, 8)

@@ -37,6 +37,7 @@ def small(name):
 # --- against the way it is usually written
 
 
+@pytest.mark.sample(4)
 @every
 def test_it_is_what_is_published(name):
     """Values and every gradient, published ones too, in the dtype that people train in."""
@@ -88,6 +89,7 @@ def pixels(name, x):
     return low + (x / 0.4 + 0.5) * (high - low)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.thorough if i % 2 else ()) for i, name in enumerate(recipes.SHELF)]
 )
@@ -401,6 +403,7 @@ def test_a_recipe_is_data(name):
     assert name in repr(recipe)
 
 
+@pytest.mark.sample(8)
 @every
 def test_it_draws_itself(name, tmp_path):
     figure = SHELF[name].draw()

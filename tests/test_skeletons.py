@@ -57,6 +57,7 @@ def library(request):
     return [f"-DANYCONV_{setting}" for setting in (f"LANES={lanes}", *more)], request.param[1]
 
 
+@pytest.mark.sample(5)
 @x86
 @pytest.mark.parametrize("march", SETS)
 def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
@@ -66,6 +67,7 @@ def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
     assert done.returncode == 0
 
 
+@pytest.mark.sample(5)
 def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path, library):
     if build.is_zig(build.compiler().command):
         pytest.skip("zig brings no library of clang's address sanitizer")
@@ -104,6 +106,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.sample(5)
 @x86
 @pytest.mark.parametrize("instruction_set", SETS, indirect=True)
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def paired(*lists):
     return [pytest.param(*row, marks=pytest.mark.thorough if i % 2 else ()) for i, row in enumerate(rows)]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("geometry", "reduce", "groups"),
     paired(GEOMETRIES, ["logsumexp", "prod", "sum", "max", "min", "mean"], [1, 2, 2]),
@@ -66,6 +67,7 @@ def test_geometry(geometry, reduce, groups):
         assert_near(got, want, terms=want.numel() + gold[0].numel())
 
 
+@pytest.mark.sample(5)
 @some_at_a_time
 def test_every_operation(rows):
     """In float32, whose values and gradients the exact ones round to."""
@@ -78,6 +80,7 @@ def test_every_operation(rows):
         assert_near(got, want, terms=64)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("scope", "reduce", "mode"),
     paired(
@@ -98,12 +101,14 @@ def test_scope(scope, reduce, mode):
     assert_agrees(Case(function, reduce, {"w": "per_tap", "v": scope}, arguments, (3, 4), c_in=2, c_out=4))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 def test_reduction_of_two_values_or_a_norm(reduce):
     arguments = {"kernel_size": (2, 2), "stride": (1, 2), "padding": (1, 0), "padding_mode": "skip", "groups": 2}
     assert_agrees(Case(REDUCTIONS[reduce], reduce, {"w": "per_tap"}, arguments, (3, 4), c_in=2, c_out=4))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("mode", MODES)
 def test_padding_mode(mode):
     arguments = {"kernel_size": (3, 2), "padding": (2, 1), "stride": (1, 2), "padding_mode": mode}
@@ -111,6 +116,7 @@ def test_padding_mode(mode):
     assert_agrees(Case(with_one, "max" if mode == "skip" else "mean", names, arguments, (3, 3), c_in=2, c_out=3))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("taps", "channels", "mode"), [("max", "sum", "zeros"), ("softmax", "mean", "skip"), ("mean", "prod", "skip")]
 )
@@ -120,6 +126,7 @@ def test_two_levels(taps, channels, mode):
     assert_agrees(Case(function, ("over", taps, channels), {"w": "per_tap"}, arguments, (3, 3), c_out=4))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
 def test_an_epilogue_of_two_values(mode):
     """Also with an operand for each site, and where only a depthwise filter sees a channel."""
@@ -140,6 +147,7 @@ def assert_as_reference(run, leaves):
         assert_near(a, b.double(), terms=400)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 def test_whole_fields(reduce):
     formula = Formula(quadratic, reduce, operands={"q": anyconv.per_pair(size=16)}, field=(2, 2))
@@ -153,6 +161,7 @@ def test_whole_fields(reduce):
     assert_as_reference(run, leaves)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("scope", ["guide", "per_site nk", "per_offset"])
 def test_operands_of_whole_fields(scope):
     formula = Formula(
@@ -227,6 +236,7 @@ def test_the_skeletons_run_as_they_stand(way, monkeypatch):
         assert_near(got, want, terms=64)
 
 
+@pytest.mark.thorough
 def test_two_runs_give_the_same_bits():
     case = Case(
         with_one, "logsumexp", {"w": "per_tap", "v": "shared"}, {"kernel_size": (3,)}, (40,), dtype=torch.float32
