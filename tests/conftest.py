@@ -19,8 +19,12 @@ os.environ["ANYCONV_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# nine tenths of a build are the optimizer's, which changes no value (test_optimized.py): `make thorough` lets it work
+CHOSEN = os.environ.get("ANYCONV_CXX")
+# nine tenths of a build are the optimizer's, which changes no value, and without it clang takes a third of g++'s time:
+# test_optimized.py and test_compilers.py compare the bits; `make thorough` builds as users do
 build.OPTIMIZATION = os.environ.get("ANYCONV_TEST_OPTIMIZATION", "-O0")
+if build.OPTIMIZATION == "-O0" and build.find("ziglang", os.environ.get("PATH", "")):
+    os.environ.setdefault("ANYCONV_CXX", "ziglang")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)
@@ -52,10 +56,12 @@ def _deterministic():
 
 
 @pytest.fixture
-def optimized(monkeypatch):
-    """Build kernels as users do, where a test would wait longer for plain ones than for the optimizer."""
+def as_users(monkeypatch):
+    """Build kernels as users do from here on: with the optimizer, by the first compiler of the stated order."""
     monkeypatch.setattr(build, "OPTIMIZATION", "-O2")
     monkeypatch.setattr(kernel, "_loaded", {})
+    if CHOSEN is None:
+        monkeypatch.delenv("ANYCONV_CXX", raising=False)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_that_comparison_can_fail():
         assert_matches_oracle(x, params, two_faced, "sum", {"kernel_size": (3,)})
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(11)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)

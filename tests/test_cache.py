@@ -145,6 +145,7 @@ def test_a_required_backend_says_why_it_cannot(tmp_path):
     assert "the cpp backend has no kernel for y = sum(exp(-(x - w) ** 2) + 0.125): no C++ compiler runs" in done.stdout
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -191,6 +192,7 @@ def test_a_cache_that_others_may_write_to(tmp_path):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 def test_a_cache_of_someone_else(tmp_path):
     place = tmp_path / "theirs"

@@ -78,7 +78,7 @@ def arguments(formula, x, w, mode="zeros"):
     return call.Call.of(formula, geometry, x, out_channels=3, backend="auto").arguments
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @cell("torch.library", "opcheck: dtype x gradients x memory format x empty")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 @pytest.mark.parametrize("gradients", [True, pytest.param(False, marks=pytest.mark.thorough)])
@@ -98,6 +98,7 @@ def test_opcheck(memory, dtype, gradients):
         torch.library.opcheck(torch.ops.anyconv.gradients.default, given)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("scope", ["per_tap", "shared", "center", "mask", "per_site nock"])
 def test_the_fakes_know_every_scope(scope):
     """Shapes, dtypes, strides of outputs and gradients, and the length of what is kept, without computing."""
@@ -160,6 +161,7 @@ class Counter:
         return graph.forward
 
 
+@pytest.mark.sample(2)
 @cell("torch.compile", "dynamic shapes, with one recompilation at most")
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_dynamic_shapes(compiled, dynamic):

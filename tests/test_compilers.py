@@ -122,7 +122,7 @@ def test_what_the_environment_names_is_not_replaced(nothing, monkeypatch):
 
 
 @pytest.fixture
-def use(monkeypatch):
+def use(monkeypatch, as_users):
     """A function that takes another compiler for all that follows."""
 
     def choose(name):

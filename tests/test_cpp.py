@@ -113,6 +113,7 @@ def test_names_that_mean_something_in_cpp():
     assert not set(found.values()) & RESERVED
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "name", ["exp", "double", "state", "t0", "c0", "F", "größe", "state_s", "g", "count", "user_x"]
 )

@@ -58,6 +58,7 @@ def test_that_comparison_can_fail():
         assert_derivatives(case, "reference")
 
 
+@pytest.mark.sample(5)
 @cell("autograd", "double backward and forward mode: every reduction")
 @pytest.mark.parametrize(
     ("reduce", "mode", "backend"),
@@ -72,6 +73,7 @@ def test_reductions(reduce, mode, backend):
     assert_derivatives(Case(function, reduce, names, {**SMALL, "padding_mode": mode}, (3, 3)), backend)
 
 
+@pytest.mark.sample(4)
 @cell("autograd", "double backward and forward mode: every scope, vectors, whole fields")
 @pytest.mark.parametrize("scope", [*SCOPES, *VECTORS])
 def test_scopes(scope):
@@ -80,6 +82,7 @@ def test_scopes(scope):
     assert_derivatives(case, "reference")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("backend", ["cpp"])
 @pytest.mark.parametrize("scope", ["center", "per_site nk", "shared of 2"])
 def test_scopes_by_kernels(scope, backend):
@@ -87,6 +90,7 @@ def test_scopes_by_kernels(scope, backend):
     assert_derivatives(Case(function, "max", {"w": "per_tap", "v": scope}, SMALL, (3, 3)), backend)
 
 
+@pytest.mark.sample(5)
 @cell("autograd", "double backward and forward mode: every geometry and padding mode")
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
 @pytest.mark.parametrize("mode", ["zeros", "skip", "reflect", "replicate", "circular", 0.5])
@@ -100,6 +104,7 @@ def test_geometries(arguments, size, mode):
         assert_derivatives(case, "cpp")
 
 
+@pytest.mark.sample(3)
 @cell("autograd", "double backward and forward mode: two levels, epilogues")
 @pytest.mark.parametrize(
     ("taps", "channels"),
@@ -283,7 +288,7 @@ def test_the_third_derivative_is_right_or_refused(reduce):
     assert_near(third(run), third(gold), terms=200)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(5)
 @cell("autograd", "gradcheck, gradgradcheck, forward over reverse")
 @pytest.mark.parametrize(
     "recipe", ["adder", "sharpened_cosine", "kan_chebyshev", "smooth_morphology", "gaussian_kervolution"]

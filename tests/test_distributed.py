@@ -92,6 +92,7 @@ def test_parts_of_each_layer(alone, tmp_path):
     torch.testing.assert_close(torch.tensor(losses, dtype=torch.float64), alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_another_loss_would_be_seen(alone):
     with pytest.raises(AssertionError):
         torch.testing.assert_close(alone * (1 + 1e-8), alone, rtol=1e-9, atol=1e-9)

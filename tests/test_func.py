@@ -118,6 +118,7 @@ def test_vmap_of_vmap():
 SHARED = {"p": anyconv.shared(), "q": anyconv.per_channel(), "m": anyconv.guide(), "k": anyconv.per_offset()}
 
 
+@pytest.mark.sample(4)
 @cell("torch.func", "vmap over operands of every scope")
 @pytest.mark.parametrize("name", ["x", "w", "p", "q", "m", "k"])
 def test_vmap_over_any_operand(name):

@@ -71,6 +71,7 @@ def test_flat_dilation_is_scipys(size, mode, backend):
     assert np.array_equal(y[0, 0].numpy(), want)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("size", [(3, 3), (1, 5), (5, 3)])
 @pytest.mark.parametrize("mode", ["reflect", "nearest", "wrap", "constant"])

@@ -119,7 +119,7 @@ def with_one(x, w, v):
     return torch.tanh(x * w + 0.3 * v) * torch.cos(v) + 0.1 * x
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize(
     ("scope", "reduce"),
@@ -132,7 +132,7 @@ def test_scope_by_reduction(scope, reduce, groups, backend):
     assert_agrees(Case(with_one, reduce, {"w": "per_tap", "v": scope}, arguments, (4, 5)), backend)
 
 
-@pytest.mark.sample(11)
+@pytest.mark.sample(17)
 @every_backend
 @pytest.mark.parametrize(
     ("scope", "mode", "arguments", "size"),
@@ -179,6 +179,7 @@ def total(v):
     return v[0] + 2 * v[-1] * v[0]
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("scope", VECTORS)
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
@@ -228,7 +229,7 @@ REDUCTIONS = {
 }
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(11)
 @every_backend
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
@@ -269,6 +270,7 @@ def test_several_accumulators_and_an_epilogue(mode, groups, backend):
     assert_agrees(case, backend)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize(
     ("reduce", "lanes"), [("mean", (4, 6, 1)), ("mean", (6, 6, 6)), ("max", (6, 6, 6)), ("logsumexp", (4, 6, 1))]
@@ -309,6 +311,7 @@ def quadratic(x, w, q):
     return torch.tanh(pairs) + sum(a * b for a, b in zip(x, w, strict=True))
 
 
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize("reduce", ["sum", "max", "mean"])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", 0.5])

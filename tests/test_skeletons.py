@@ -20,6 +20,7 @@ from anyconv.expr.ops import TABLE
 from anyconv.plan.machine import machine_of, this_machine
 from numerics import ulp
 
+pytestmark = pytest.mark.usefixtures("as_users")
 TEXT = Path(__file__).with_name("skeletons.cpp")
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are instruction sets of x86")
 SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -34,7 +35,7 @@ def march_of(name):
 
 def compile_and_run(tmp_path, *more, arguments=()):
     made = tmp_path / "skeletons"
-    flags = [f for f in build.flags() if f not in ("-shared", "-O2")]
+    flags = [f for f in build.flags() if f not in ("-shared", build.OPTIMIZATION)]
     command = [*build.compiler().command, "-O1", *flags, *more, f"-I{SKELETONS}", str(TEXT), "-o", str(made), "-lm"]
     subprocess.run(command, check=True)
     return subprocess.run([str(made), *arguments], capture_output=True, text=True, check=False)
@@ -57,7 +58,7 @@ def library(request):
     return [f"-DANYCONV_{setting}" for setting in (f"LANES={lanes}", *more)], request.param[1]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(7)
 @x86
 @pytest.mark.parametrize("march", SETS)
 def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
@@ -67,7 +68,7 @@ def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
     assert done.returncode == 0
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(6)
 def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path, library):
     if build.is_zig(build.compiler().command):
         pytest.skip("zig brings no library of clang's address sanitizer")
@@ -84,10 +85,10 @@ def test_that_program_can_fail(tmp_path):
 
 
 @pytest.fixture
-def instruction_set(request, monkeypatch):
+def instruction_set(request, monkeypatch, as_users):
     """Kernels for another instruction set than this machine's best."""
     march = request.param
-    flags = (*build.FLAGS, march_of(march))
+    flags = (*build.FLAGS, build.OPTIMIZATION, march_of(march))
     machine = this_machine() if march == "native" else machine_of(platform.machine(), SETS[march])
     monkeypatch.setattr(build, "flags", lambda: flags)
     monkeypatch.setattr(kernel, "flags", lambda: flags)
@@ -106,7 +107,7 @@ FORMULAS = {
 }
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(7)
 @x86
 @pytest.mark.parametrize("instruction_set", SETS, indirect=True)
 @pytest.mark.parametrize(
@@ -159,6 +160,7 @@ def assert_kernels_are_right(name, dtype):
             assert_as_good_as(got, plain, want, scale=1.0)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", [*ulp.ONE, *ulp.TWO])
 def test_functions_are_within_two_units(name, tmp_path_factory):
     """A sample of what `numerics/ulp.py` tries in full."""

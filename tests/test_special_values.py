@@ -14,6 +14,7 @@ from anyconv.reductions import BUILTIN
 INF = math.inf
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("mode", [pytest.param("zeros", marks=pytest.mark.thorough), "skip", "replicate"])
 def test_nan_stays_in_the_fields_that_see_it(reduce, mode):
