@@ -19,7 +19,8 @@ os.environ["ANYCONV_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-CHOSEN = os.environ.get("ANYCONV_CXX")
+# what was chosen before us; workers of xdist inherit what is set below
+CHOSEN = os.environ.setdefault("ANYCONV_TEST_CXX", os.environ.get("ANYCONV_CXX", ""))
 # nine tenths of a build are the optimizer's, which changes no value, and without it clang takes a third of g++'s time:
 # test_optimized.py and test_compilers.py compare the bits; `make thorough` builds as users do
 build.OPTIMIZATION = os.environ.get("ANYCONV_TEST_OPTIMIZATION", "-O0")
@@ -60,7 +61,7 @@ def as_users(monkeypatch):
     """Build kernels as users do from here on: with the optimizer, by the first compiler of the stated order."""
     monkeypatch.setattr(build, "OPTIMIZATION", "-O2")
     monkeypatch.setattr(kernel, "_loaded", {})
-    if CHOSEN is None:
+    if not CHOSEN:
         monkeypatch.delenv("ANYCONV_CXX", raising=False)
 
 

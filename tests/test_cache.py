@@ -70,6 +70,7 @@ def test_a_second_process_builds_nothing(cache):
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
 
 
+@pytest.mark.thorough
 def test_verbose_names_the_source(cache):
     done = run(cache, ANYCONV_VERBOSE=1)
     (line,) = done.stderr.splitlines()
@@ -99,6 +100,7 @@ def test_training_builds_both_passes_side_by_side(tmp_path):
     assert len(entries(tmp_path / "cache")) == 3
 
 
+@pytest.mark.thorough
 def test_a_pass_that_cannot_be_built(tmp_path):
     """Inference needs one pass; training falls back as a whole when the other fails."""
     half = tmp_path / "c++"
@@ -135,6 +137,7 @@ def test_a_compiler_that_fails(tmp_path):
     assert entries(tmp_path / "cache") == []
 
 
+@pytest.mark.thorough
 def test_a_required_backend_says_why_it_cannot(tmp_path):
     done = run(tmp_path / "cache", """
         try:
@@ -171,6 +174,7 @@ def test_a_damaged_entry_is_built_anew(cache, damage):
     assert store._is_whole(entry)
 
 
+@pytest.mark.thorough
 def test_an_unwritable_cache(tmp_path, monkeypatch):
     if os.getuid() == 0:
         place = tmp_path / "file"

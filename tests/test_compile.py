@@ -78,7 +78,7 @@ def arguments(formula, x, w, mode="zeros"):
     return call.Call.of(formula, geometry, x, out_channels=3, backend="auto").arguments
 
 
-@pytest.mark.sample(8)
+@pytest.mark.thorough
 @cell("torch.library", "opcheck: dtype x gradients x memory format x empty")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 @pytest.mark.parametrize("gradients", [True, pytest.param(False, marks=pytest.mark.thorough)])

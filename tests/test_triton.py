@@ -147,7 +147,7 @@ def assert_as_reference(run, leaves):
         assert_near(a, b.double(), terms=400)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 def test_whole_fields(reduce):
     formula = Formula(quadratic, reduce, operands={"q": anyconv.per_pair(size=16)}, field=(2, 2))
