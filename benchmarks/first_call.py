@@ -59,7 +59,7 @@ def measure(name: str, sources: list[Path | None], times: int, *, trains: bool) 
     for _ in range(times):
         for source, seconds in zip(sources, found, strict=True):
             with library(source):
-                one = in_own_process("benchmarks.first_call", "--one", name, *["--trains"] * trains, timeout=TIMEOUT)
+                one = in_own_process("benchmarks.first_call", f"--one={name}", *["--trains"] * trains, timeout=TIMEOUT)
             if "failed" in one:
                 raise RuntimeError(f"the first call of {name} failed: {one['failed']}")
             seconds.append(one["seconds"])

@@ -17,7 +17,7 @@ LEVELS = [  # a room may import from rooms above it in this list, never from its
     {"errors", "networks"},
     {"expr", "geometry"},
     {"operands", "reductions"},
-    {"variables"},
+    {"after_import", "variables"},
     {"mathematics", "signature"},
     {"assemble"},
     {"text"},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import flops as flops  # PyTorch's counters ask what is registered when they begin
+from .after_import import after_import
 from .arguments import (
     Params,
     autocasts,
@@ -33,6 +34,9 @@ from .geometry import Geometry
 
 AnyFormula = Formula | Callable[..., Any]
 Size = int | Sequence[int]
+
+# a counter of PyTorch's asks, when it begins, for the operators that are registered
+after_import("torch.utils.flop_counter", lambda: importlib.import_module(".flops", __package__))
 
 
 def conv1d(
