@@ -1,6 +1,7 @@
 """after_import: run a function once somebody imports a module that we do not want to import ourselves.
 
->>> after_import("torch.utils.flop_counter", register)
+>>> after_import("sys", lambda: print("it was imported before"))
+it was imported before
 
 PyTorch's FLOP counter imports Triton where that is installed: half a second that only those who count should wait for.
 """
