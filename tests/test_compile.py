@@ -317,7 +317,6 @@ def test_decompose(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.sample(4)
 @needs_more
 @pytest.mark.parametrize(
     ("mode", "reduce"),
