@@ -1,8 +1,8 @@
 """build: find a compiler, and let it make a library of a source.
 
 The compiler is ``ANYCONV_CXX`` or ``CXX`` (with arguments, if you like), else the first that runs of these:
-``g++``, which most machines have; ``ziglang``, the package that ``pip install anyconv[compiler]`` brings, whose version of
-clang the tests use; ``clang++`` of any version; ``c++``. Measured over twelve formulas, neither g++ 12 nor clang 22 is
+``g++``, which most machines have; ``ziglang``, the package that ``pip install anyconv[compiler]`` brings, whose clang
+the tests use; ``clang++`` of any version; ``c++``. Measured over twelve formulas, neither g++ 12 nor clang 22 is
 faster as a whole, and both give the same bits (``benchmarks/results/compilers.json``).
 """
 
