@@ -1,0 +1,59 @@
+"""The cases of one formula, computed in a worker process."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Any
+
+import torch
+
+from . import draw, planted
+from .case import Case
+from .check import Failure, Outcome, run
+from .tally import record
+
+_at: Any = None
+
+
+def begin(at: Any, plant: str | None) -> None:
+    """Prepare a worker: all memory that torch hands out is full of NaN, and a bug is planted if one is asked for.
+
+    Args:
+        at: a shared number, in which the worker keeps the case that it is at.
+    """
+    global _at  # noqa: PLW0603
+    _at = at
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    if plant:
+        planted.plant(plant)
+
+
+def run_block(seed: int, number: int, per_formula: int, shares: draw.Shares, end: float) -> list[dict[str, Any]]:
+    """The records of a formula's cases, as far as time allows."""
+    records = []
+    for index in range(number * per_formula, (number + 1) * per_formula):
+        if time.monotonic() > end:
+            break
+        if _at is not None:
+            _at.value = index
+        case = draw.case(seed, index, per_formula, shares)
+        records.append(record(case, outcome_of(case)))
+    return records
+
+
+def outcome_of(case: Case) -> Outcome:
+    """The outcome of a case; an error of the search itself is a failure of its own kind."""
+    try:
+        return run(case)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__} at {where.name}:{where.lineno}: {error}"
+        return Outcome(failures=(Failure("search", "Broken", message[:300]),))
+
+
+def died(seed: int, index: int, per_formula: int, shares: draw.Shares) -> dict[str, Any]:
+    """The record of a case at which a process died."""
+    case = draw.case(seed, index, per_formula, shares)
+    return record(case, Outcome("", failures=(Failure("process", "Died", "the process died"),)))

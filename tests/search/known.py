@@ -1,0 +1,83 @@
+"""Faults that are known and not mended yet: the search goes on past them, counts them, and says which no longer show.
+
+A fault is narrow: ``meets`` looks at the case and the backend, ``shows`` at one failure. A fault that was met often and never
+showed is mended, and its row is to be taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .case import Case, Own
+from .check import Failure
+
+HALVES = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A fault by name, in a line, and how to know it."""
+
+    name: str
+    says: str
+    meets: Callable[[Case, str], bool]
+    shows: Callable[[Failure], bool]
+
+
+def _texts(case: Case) -> str:
+    return " ".join([case.source.map, case.source.epilogue or "", *(text for _, text in case.source.gradient)])
+
+
+def _gradient(failure: Failure) -> bool:
+    return failure.what.startswith(("gradient", "second"))
+
+
+KNOWN = (
+    Known(
+        "gradients in half", "what is summed outside kernels (padding that repeats, centers, phases) is summed in half precision",
+        lambda case, backend: case.dtype in HALVES and (
+            case.place.mode in ("reflect", "replicate", "circular") or case.place.kind == "transposed"
+            or any(o.scope == "center" for o in case.source.operands)
+        ),
+        _gradient,
+    ),
+    Known(
+        "where around a pole", "a pole or NaN in the branch not taken spoils a gradient (issue 21.8)",
+        lambda case, backend: "where(" in _texts(case),
+        lambda f: ": nan, right is" in f.message and _gradient(f),
+    ),
+    Known(
+        "native in half", "torch's convolutions sum in half precision, and slopes are evaluated in it (issue 21.3)",
+        lambda case, backend: case.dtype in HALVES and backend in ("native", "separated"),
+        lambda f: f.kind in ("differs", "not finite"),
+    ),
+    Known(
+        "all masked", "a field of a softmax, argmax or argmin whose keys are all infinite has no rule yet (issue 21.9)",
+        lambda case, backend: case.numbers == "special" and bool({"softmax", "argmax", "argmin"} & {*case.source.reduce}),
+        lambda f: True,
+    ),
+    Known(
+        "fmax interpreted", "Triton's interpreter cannot run fmax and fmin: `|` and `&` of what is no truth value",
+        lambda case, backend: case.backend == "triton",
+        lambda f: f.kind == "InterpreterError" and "bitwise_" in f.message,
+    ),
+    Known(
+        "own count", "a reduction whose step reads its own count has no kernel: KeyError 'count' (issue 21.4)",
+        lambda case, backend: any(isinstance(r, Own) and r.counts for r in (*case.source.reduce, case.source.over)),
+        lambda f: f.kind == "KeyError" and "count" in f.message,
+    ),
+)  # fmt: skip
+
+
+def known(case: Case, backend: str, failure: Failure) -> str:
+    """The name of the known fault that a failure is, or nothing."""
+    for fault in KNOWN:
+        if fault.meets(case, backend) and fault.shows(failure):
+            return fault.name
+    return ""
+
+
+def met(case: Case, backend: str) -> list[str]:
+    """The known faults that a case might show."""
+    return [fault.name for fault in KNOWN if fault.meets(case, backend)]
