@@ -159,7 +159,7 @@ def run(case: Case) -> Outcome:
     except Exception as error:
         return Outcome("", failures=(Failure("call", type(error).__name__, str(error)[:300]),))
     try:
-        return Comparison(case).outcome(found, backend)
+        return comparison_of(case).outcome(found, backend)
     except RuntimeError as error:
         if case.second and "derivative for aten::" in str(error):
             return Outcome(refused="torch has no second derivative")
@@ -184,6 +184,18 @@ def _moves(case: Case, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n: torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.dtype) for n, t in leaves.items()}
 
 
+def comparison_of(case: Case) -> Comparison:
+    """The oracle's numbers of a case: the same for every backend, and for each layout that keeps numbers."""
+    laid = case.laid if case.layout == "expanded" else ""
+    layout = case.layout if case.layout == "expanded" else "contiguous"
+    return _comparison(replace(case, backend="", layout=layout, laid=laid, threads=1, origin=()))
+
+
+@functools.lru_cache(maxsize=4)
+def _comparison(case: Case) -> Comparison:
+    return Comparison(case)
+
+
 class Comparison:
     """The oracle's numbers of a case, and how far rounding may move each."""
 
@@ -197,7 +209,7 @@ class Comparison:
         self.gold = self.evaluate()
         self.moved = {n: torch.zeros_like(t) for n, t in self.gold.items()}
         self.torn = {n: torch.zeros_like(t, dtype=torch.bool) for n, t in self.gold.items()}
-        self.runs = 0
+        self.runs, self.noted = 0, False
 
     def evaluate(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
         """The oracle's value and derivatives, computed in a dtype."""
@@ -223,9 +235,10 @@ class Comparison:
             self.moved[name] = torch.maximum(self.moved[name], torch.where(same | ~away.isfinite(), 0.0, away))
 
     def sharpen(self, runs: int) -> None:
-        """Run the user's program with its results moved, until it ran so often; and once in float32, as it stands."""
-        if self.runs == 0 and self.dtype != torch.float64:
+        """Run the user's program once in float32, as it stands; then with its results moved, until it ran so often."""
+        if not self.noted and self.dtype != torch.float64:
             self._note(self.evaluate(torch.float32))
+        self.noted = True
         for seed in range(self.runs, runs):
             with Rounding(self.eps, self.case.seed * 131 + seed):
                 other = self.evaluate()
@@ -265,7 +278,7 @@ class Comparison:
         for runs in RUNS:
             wrong = [t[self.wrong(n, t)] for n, t in numbers.items()]
             if not any(t.numel() for t in wrong) or (
-                self.runs >= RUNS[1] and not any(t.isfinite().any() for t in wrong)
+                self.runs >= RUNS[2] and not any(t.isfinite().any() for t in wrong)
             ):
                 break
             self.sharpen(runs)

@@ -2,18 +2,22 @@
 
 Formula ``f`` has the scope and the reduction of pair number ``f``; its cases take padding mode, layout and dtype in turn. So
 every pair of values that can meet is met, whatever else chance decides.
+
+``SHARED`` cases in a row have the same numbers at the same place, on different backends and in different layouts: the
+oracle computes them once.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from . import maps, reductions
-from .case import Case, Ints, Operand, Own, Place, Reduce, Source
+from .case import Case, Ints, Operand, Own, Reduce, Source
 from .numbers import LAYOUTS, RANGES
+from .places import MODES, lanes_of, place
 
 SCOPES = (
     "per_tap", "per_filter", "per_channel", "per_pair", "per_offset", "shared", "guide", "mask", "guide of several",
@@ -24,33 +28,12 @@ REDUCTIONS = (
     "sum", "mean", "prod", "max", "min", "logsumexp", "norm", "softmax", "argmax", "argmin", "tuple", "over", "own",
     "own that counts",
 )  # fmt: skip
-MODES: tuple[str | float, ...] = ("zeros", "skip", "reflect", "replicate", "circular", 0.5)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 # mild names, and some that a generator of code might use itself
 NAMES = (
-    "w",
-    "a",
-    "b",
-    "v",
-    "q",
-    "r",
-    "s",
-    "t0",
-    "m",
-    "d",
-    "y",
-    "k",
-    "n",
-    "o",
-    "c",
-    "s0",
-    "e",
-    "acc",
-    "x0",
-    "grad",
-    "t",
-    "z",
-)
+    "w", "a", "b", "v", "q", "r", "s", "t0", "m", "d", "y", "k", "n", "o", "c", "s0", "e", "acc", "x0", "grad", "t", "z",
+)  # fmt: skip
+SHARED = 6
 PIXELS = ("x", "x", "x", "p", "s", "v", "pixel")
 
 
@@ -59,7 +42,7 @@ class Shares:
     """What share of the search each kind has."""
 
     cpp: float = 0.5
-    triton: float = 0.01
+    triton: float = 0.0025
     second: float = 0.02
     transposed: float = 0.12
     pool: float = 0.12
@@ -76,7 +59,11 @@ class Drawn:
 
     Args:
         kinds: of places that it can be applied at.
-        cpp: whether its cases are computed by kernels, in ``dtype``.
+        dims: the number of axes, where the formula has one.
+        cpp: whether kernels compute its cases, in ``dtype``.
+        depthwise: groups of one channel and one filter.
+        lanes: of its kernels, a key of ``places.CHANNELS``: one for all its cases, so that few kernels are built.
+        skips: whether kernels with lanes of sites leave padding out, which takes a kernel of its own.
     """
 
     source: Source
@@ -85,7 +72,8 @@ class Drawn:
     cpp: bool
     dtype: str
     depthwise: bool
-    channels: int | None = field(default=None)
+    lanes: str = "any"
+    skips: bool = False
 
 
 PAIRS = tuple((scope, reduction) for scope in SCOPES for reduction in REDUCTIONS)
@@ -129,8 +117,11 @@ def formula(seed: int, number: int, shares: Shares = Shares()) -> Drawn:
     elif kernel is None and not any(o.scope in ("center", "offsets", "per_site") for o in source.operands):
         kinds.append("transposed")
     fixed = dims if kernel is not None or any(o.scope == "offsets" for o in source.operands) else None
+    if cpp and "transposed" in kinds:  # whose phases have kernels of their own
+        kinds = ["transposed"] if rng.random() < shares.transposed else ["conv"]
     depthwise = kinds[0] == "pool" or rng.random() < 0.2
-    return Drawn(source, tuple(kinds), fixed, cpp, rng.choice(DTYPES), depthwise)
+    lanes = lanes_of(rng, source, depthwise=depthwise) if cpp else "groups" if depthwise else "any"
+    return Drawn(source, tuple(kinds), fixed, cpp, rng.choice(DTYPES), depthwise, lanes, rng.random() < 0.2)
 
 
 def _operands(
@@ -254,104 +245,60 @@ def _epilogue(rng: Random, results: int, share: float, *, pooled: bool) -> tuple
     return f"lambda {', '.join([*values, *(o.name for o in found)])}: {body}", tuple(found)
 
 
-# --- places
-
-
-def place(rng: Random, drawn: Drawn, mode: str | float, shares: Shares, *, long: bool = False) -> Place:
-    """A random place where a formula can be applied."""
-    kind = rng.choice(drawn.kinds[:1])
-    if "transposed" in drawn.kinds and rng.random() < 1.5 * shares.transposed:
-        kind, mode = "transposed", "skip"
-    elif len(drawn.kinds) > 1 and "transposed" not in drawn.kinds:
-        kind = rng.choice(drawn.kinds)
-    dims = drawn.dims or rng.choice((1, 2, 2, 2, 3))
-    most = {1: 12, 2: 6, 3: 4}[dims]
-    ints = lambda choices: tuple(rng.choice(choices) for _ in range(dims))
-    kernel = drawn.source.field or ints({1: (1, 2, 3, 5), 2: (1, 2, 3, 3), 3: (1, 2, 2, 3)}[dims])
-    stride, dilation = ints((1, 1, 1, 2, 3)), ints((1, 1, 1, 2))
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    size = tuple(rng.randint(1, most) for _ in range(dims))
-    padding: Ints | str = ints((0, 0, 1, 2))
-    word = rng.random()
-    if kind != "transposed" and word < 0.12:
-        padding, stride = "same", (1,) * dims
-    elif kind != "transposed" and word < 0.2:
-        padding = "valid"
-    groups, channels, filters = rng.choice(
-        ((1, 1, 1), (1, 2, 3), (1, 3, 2), (2, 2, 1), (2, 1, 2), (3, 1, 1), (1, 1, 9), (1, 9, 2), (2, 3, 2), (1, 4, 4))
-    )
-    if drawn.depthwise:
-        groups, channels, filters = rng.choice(((2, 1, 1), (3, 1, 1), (9, 1, 1), (17, 1, 1)))
-    if kind == "pool":
-        channels = filters = 1
-    if long:
-        groups, channels, filters = (1, 150, 2) if not drawn.depthwise else (groups, channels, filters)
-        size = tuple(max(s, min(n, s + 1)) for s, n in zip(spans, size, strict=True))
-    p = Place(
-        size=size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, channels=channels,
-        filters=filters, batch=rng.choice((1, 1, 2, 2, 2, 3, 0) if rng.random() < 0.25 else (1, 2)), mode=mode, kind=kind,
-        more=(0,) * dims, bias=kind != "pool" and rng.random() < 0.4,
-    )  # fmt: skip
-    if kind == "pool":
-        centered = any(o.scope == "center" for o in drawn.source.operands)  # whose fields may end beyond the padding
-        p = replace(p, ceil=rng.random() < 0.3 and not centered)
-    if kind == "transposed":
-        p = replace(p, more=tuple(rng.randrange(max(s, d)) for s, d in zip(stride, dilation, strict=True)))
-    return _fitting(replace(p, unbatched=p.batch == 1 and rng.random() < 0.1), spans)
-
-
-def _fitting(p: Place, spans: Ints) -> Place:
-    """The place with an image that is large enough for its kernel, and padding that the image can give."""
-    size = list(p.size)
-    if p.kind == "transposed":
-        out = p.sites
-        return replace(p, size=tuple(n + max(0, 1 - o) for n, o in zip(size, out, strict=True)))
-    if not isinstance(p.padding, str) and p.kind == "pool":
-        p = replace(p, padding=tuple(min(a, k // 2) for a, k in zip(p.padding, p.kernel, strict=True)))
-    before, after = p.around
-    for axis, (b, a, span) in enumerate(zip(before, after, spans, strict=True)):
-        least = {"reflect": max(b, a) + 1, "circular": max(b, a)}.get(str(p.mode), 1)
-        size[axis] = max(size[axis], least, span - b - a, 1)
-    return replace(p, size=tuple(size))
-
-
 def case(seed: int, index: int, per_formula: int = 30, shares: Shares = Shares()) -> Case:
     """Case ``index`` of a seed."""
     number, turn = divmod(index, per_formula)
-    drawn, rng = formula(seed, number, shares), Random(f"{seed}/case/{index}")
-    whole = drawn.source.field is not None
-    modes = [m for m in MODES if m != "skip"] if whole else list(MODES)
-    mode = modes[(turn + number) % len(modes)]
-    if whole and mode == "skip":
-        mode = "zeros"
-    numbers = rng.choice([n for n in RANGES if n != "unit"]) if rng.random() < shares.hostile else "unit"
-    if drawn.source.kind in ("kinks", "pole") and rng.random() < 0.5:
-        numbers = rng.choice(("grid", "zeros"))
-    p = place(rng, drawn, mode, shares, long=numbers == "long")
-    layout = list(LAYOUTS)[(turn // 2 + number) % len(LAYOUTS)]
-    backend, dtype = _backend(rng, drawn, p, turn, number, shares)
-    second = rng.random() < shares.second and backend == "reference"
+    group, way = divmod(turn, SHARED)
+    drawn = formula(seed, number, shares)
+    shared, rng = Random(f"{seed}/numbers/{number}/{group}"), Random(f"{seed}/case/{index}")
+    modes = _modes(drawn)
+    mode = modes[(group + number) % len(modes)]
+    on_triton = shared.random() < SHARED * shares.triton
+    second = shared.random() < shares.second
+    numbers = _numbers(shared, drawn, shares)
+    kind = _kind(shared, drawn, shares)
+    p = place(shared, drawn, kind, mode, long=numbers == "long", small=on_triton)
+    dtype = drawn.dtype if drawn.cpp else DTYPES[(group + number // 3) % len(DTYPES)]
+    backend = "triton" if on_triton and way == 0 else "reference" if second or on_triton else _backend(rng, drawn, way)
     return Case(
-        drawn.source, p, dtype, numbers, layout, rng.choice(("xwg", "xwg", "x", "w", "g", "xg")), backend, second,
-        rng.choice((1, 1, 1, 2, 3)), seed=rng.randrange(2**31), origin=(seed, index),
+        drawn.source, p, dtype, numbers, list(LAYOUTS)[(way + group + number) % len(LAYOUTS)],
+        rng.choice(("xwg", "xwg", "x", "w", "g", "xg")), backend, second and backend == "reference",
+        rng.choice((1, 1, 1, 1, 1, 2, 3)), seed=shared.randrange(2**31), origin=(seed, index),
     )  # fmt: skip
 
 
-def _backend(rng: Random, drawn: Drawn, p: Place, turn: int, number: int, shares: Shares) -> tuple[str, str]:
-    any_dtype = DTYPES[(turn + number // 3) % len(DTYPES)]
-    is_depthwise = p.groups > 1 and p.channels == p.filters == 1
-    if rng.random() < shares.triton:
-        return "triton", any_dtype
-    if drawn.cpp and is_depthwise == drawn.depthwise and turn % 4 and p.kind != "transposed":
-        return rng.choice(("auto", "cpp")), drawn.dtype
-    if (
-        drawn.source.kind in ("linear", "products")
-        and turn % 2
-        and drawn.source.reduction in ("sum", "mean")
-        and not drawn.cpp
-    ):
-        return "native", any_dtype
-    return "reference", any_dtype
+def _modes(drawn: Drawn) -> list[str | float]:
+    """The padding modes of a formula's cases."""
+    if drawn.source.field is not None:
+        return [m for m in MODES if m != "skip"]
+    if drawn.cpp and drawn.lanes in ("sites", "planes"):
+        return ["skip"] if drawn.skips else [m for m in MODES if m != "skip"]
+    return list(MODES)
 
 
-__all__ = ["DTYPES", "MODES", "PAIRS", "REDUCTIONS", "SCOPES", "Drawn", "Own", "Shares", "case", "formula", "place"]
+def _numbers(rng: Random, drawn: Drawn, shares: Shares) -> str:
+    """A range of numbers; sums of many terms only where they need no kernel of their own."""
+    hostile = [n for n in RANGES if n != "unit" and (n != "long" or drawn.lanes in ("any", "channels", "planes"))]
+    numbers = rng.choice(hostile) if rng.random() < shares.hostile else "unit"
+    if drawn.source.kind in ("kinks", "pole") and rng.random() < 0.5:
+        numbers = rng.choice(("grid", "zeros", "special"))
+    return numbers
+
+
+def _kind(rng: Random, drawn: Drawn, shares: Shares) -> str:
+    if "transposed" in drawn.kinds and not drawn.cpp:
+        return "transposed" if rng.random() < 1.5 * shares.transposed else drawn.kinds[0]
+    return rng.choice(drawn.kinds)
+
+
+def _backend(rng: Random, drawn: Drawn, way: int) -> str:
+    """The backend to ask for: a third of the cases of kernels, and of convolutions, goes to the reference backend."""
+    if way % 3 == 2:
+        return "reference"
+    if drawn.cpp:
+        return rng.choice(("auto", "cpp"))
+    convolves = drawn.source.kind in ("linear", "products") and drawn.source.reduction in ("sum", "mean")
+    return "native" if convolves else "reference"
+
+
+__all__ = ["DTYPES", "MODES", "PAIRS", "REDUCTIONS", "SCOPES", "SHARED", "Drawn", "Own", "Shares", "case", "formula", "place"]

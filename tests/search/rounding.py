@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 FACTOR = 8.0
-RUNS = (2, 10, 60)
+RUNS = (0, 2, 10, 60)
 _MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 EXACT = {
     "neg", "abs", "sign", "sgn", "max", "min", "amax", "amin", "maximum", "minimum", "fmax", "fmin", "where", "clamp",
@@ -69,8 +69,8 @@ class Rounding(TorchDispatchMode):
     def _moved(self, out: Tensor, scale: Tensor | None) -> Tensor:
         mixer = _MIXERS[next(self.count) % 4] * (2 * next(self.count) + 1) % 2**64
         mixer = mixer - 2**64 if mixer >= 2**63 else mixer
-        way = (out.contiguous().view(torch.int64) * mixer).double() * 2.0**-63
-        moved = out + way * (self.eps * (out.abs() if scale is None else scale))
+        way = (out.contiguous().view(torch.int64) * mixer).double()  # between -2 ** 63 and 2 ** 63
+        moved = torch.addcmul(out, way, out if scale is None else scale, value=self.eps * 2.0**-63)
         return torch.where(out.float() == out, out, moved)
 
     @staticmethod
