@@ -20,7 +20,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 os.environ["MALLOC_PERTURB_"] = "128"  # of workers: what C allocates is full of 3e38
 
 from . import draw, planted
-from .block import begin, died, run_block
+from .block import begin, confirm, died, run_block
 from .report import report
 from .tally import Tally
 
@@ -31,9 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     shares = draw.Shares(**{f.name: getattr(options, f.name) for f in fields(draw.Shares) if f.name != "shapes"})
     tally = Tally(options.tally)
     numbers = [f for f in range(options.first, options.first + options.formulas) if _is_left(tally, options, f)]
+    if options.plant:
+        begin(None, None)  # this process runs again, without the bug, what fails with it
     end = time.monotonic() + 60 * options.minutes
     with tqdm(total=len(numbers) * options.per_formula, unit="case", disable=options.quiet) as bar:
         for records in _blocks(numbers, options, shares, end):
+            if options.plant:
+                confirm(records, options.per_formula, shares)
             tally.add(records)
             bar.update(len(records))
             bar.set_postfix_str(f"{len(tally.formulas)} formulas, {len(tally.built)} on cpp, {tally.faults} faults")

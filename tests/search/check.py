@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,43 +22,15 @@ from anyconv.transposed import Spans, transpose
 
 from . import oracle
 from .case import Case, Place, Source
+from .known import known
 from .numbers import tensors_of
+from .outcome import Failure, Outcome
 from .rounding import FACTOR, RUNS, Rounding, eps_of
 
+HALF_RUNS = 2
+LARGE = 1e150  # in place of infinity
+SETTLED = RUNS[2]  # runs after which more of them forgive flips alone
 UNDECIDED = 0.05  # a bound that is this much of the largest number decides nothing
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One way in which a case is wrong.
-
-    Args:
-        what: which tensor: ``y``, ``gradient of w``, ...
-        kind: ``differs``, ``not finite``, ``dtype``, ``shape``, or the name of an exception.
-        ratio: the difference by what rounding allows.
-    """
-
-    what: str
-    kind: str
-    message: str
-    ratio: float = math.inf
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a case.
-
-    Args:
-        backend: the one that computed: native, separated, cpp, triton or reference; nothing where it was refused.
-        refused: why the library does not compute the case, with an error of its own.
-        numbers, undecided: how many numbers were compared, and how many of them rounding decides.
-    """
-
-    backend: str = ""
-    refused: str = ""
-    failures: tuple[Failure, ...] = ()
-    numbers: int = 0
-    undecided: int = 0
 
 
 @functools.lru_cache(maxsize=64)
@@ -209,6 +182,7 @@ class Comparison:
         self.gold = self.evaluate()
         self.moved = {n: torch.zeros_like(t) for n, t in self.gold.items()}
         self.torn = {n: torch.zeros_like(t, dtype=torch.bool) for n, t in self.gold.items()}
+        self.skipped: dict[str, Tensor] = {}
         self.runs, self.noted = 0, False
 
     def evaluate(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -227,7 +201,7 @@ class Comparison:
         infinite = self.case.numbers == "special" or not bool(self.gold["y"].isfinite().all())
         return name == "y" or not (infinite and unsettled)
 
-    def _note(self, other: dict[str, Tensor]) -> None:
+    def note(self, other: dict[str, Tensor]) -> None:
         for name, gold in self.gold.items():
             away = (other[name].double() - gold).abs()
             same = (other[name].double() == gold) | (other[name].isnan() & gold.isnan())
@@ -237,12 +211,12 @@ class Comparison:
     def sharpen(self, runs: int) -> None:
         """Run the user's program once in float32, as it stands; then with its results moved, until it ran so often."""
         if not self.noted and self.dtype != torch.float64:
-            self._note(self.evaluate(torch.float32))
+            self.note(self.evaluate(torch.float32))
         self.noted = True
         for seed in range(self.runs, runs):
             with Rounding(self.eps, self.case.seed * 131 + seed):
                 other = self.evaluate()
-            self._note(other)
+            self.note(other)
         self.runs = runs
 
     def bound(self, name: str) -> Tensor:
@@ -257,8 +231,12 @@ class Comparison:
         gold = self.gold[name]
         rounded = gold.to(self.dtype).double()  # an infinity where the dtype ends
         same = (got == gold) | (got == rounded) | (got.isnan() & gold.isnan())
-        if name != "y":  # which of NaN and infinity a derivative is depends on the order of its factors
-            same |= ~got.isfinite() & ~gold.isfinite()
+        odd = ~same & ~got.isfinite() & ~gold.isfinite()
+        if name != "y" and bool(
+            odd.any()
+        ):  # which of NaN and infinity a derivative is may depend on the order of its factors
+            self.skipped[name] = odd & ~self._decided(name)
+            same |= self.skipped[name]
         near = gold.isfinite() & ((got - gold).abs() <= self.bound(name))
         largest = torch.finfo(self.dtype).max
         over = (got.abs() == math.inf) & (gold.abs() + self.bound(name) >= largest) & (got.sign() == gold.sign())
@@ -266,6 +244,7 @@ class Comparison:
 
     def outcome(self, found: dict[str, Tensor], backend: str) -> Outcome:
         """The verdict on the library's numbers."""
+        self.skipped.clear()
         failures = []
         for name, got in found.items():
             if got.dtype != self.dtype:
@@ -276,33 +255,75 @@ class Comparison:
             return Outcome(backend, failures=tuple(failures))
         numbers = {n: t.double() for n, t in found.items() if self._lawful(n)}
         for runs in RUNS:
-            wrong = [t[self.wrong(n, t)] for n, t in numbers.items()]
-            if not any(t.numel() for t in wrong) or (
-                self.runs >= RUNS[2] and not any(t.isfinite().any() for t in wrong)
-            ):
+            if not any(bool(self.wrong(n, t).any()) for n, t in numbers.items()):
+                break
+            if self.runs >= SETTLED and self._settled(numbers, backend):
                 break
             self.sharpen(runs)
-        undecided = 0
+        undecided = sum(int((self._vague(n) | self.skipped.get(n, self.torn[n])).sum()) for n in numbers)
+        return Outcome(backend, "", self._failures(numbers), sum(t.numel() for t in numbers.values()), undecided)
+
+    def _failures(self, numbers: dict[str, Tensor]) -> tuple[Failure, ...]:
+        """What is wrong in each tensor: NaN where a number should be, and the rest."""
+        found = []
         for name, got in numbers.items():
             wrong = self.wrong(name, got)
-            if bool(wrong.any()):
-                failures.append(self._failure(name, got, wrong))
-            undecided += int(self._vague(name).sum())
-        return Outcome(backend, "", tuple(failures), sum(t.numel() for t in numbers.values()), undecided)
+            spoiled = wrong & got.isnan() & self.gold[name].isfinite()
+            parts = ((spoiled, True), (wrong & ~spoiled, False))
+            found += [self._failure(name, got, part, spoiled=nan) for part, nan in parts if bool(part.any())]
+        return tuple(found)
+
+    def _settled(self, numbers: dict[str, Tensor], backend: str) -> bool:
+        """Return whether more runs are no use: what is wrong is known, or is no finite number."""
+        failures = self._failures(numbers)
+        return all(f.kind == "not finite" or known(self.case, backend, f) for f in failures)
+
+    @functools.cached_property
+    def _halved(self) -> Comparison:
+        """The comparison in which every result is rounded to the case's dtype."""
+        other = Comparison(self.case)
+        other.eps = torch.finfo(self.dtype).eps
+        other.sharpen(HALF_RUNS)
+        with contextlib.suppress(RuntimeError):  # not every function of torch takes halves
+            other.note(other.evaluate(self.dtype))
+        return other
+
+    def _explained_in_half(self, name: str, got: Tensor, wrong: Tensor) -> bool:
+        if self.dtype.itemsize > 2:
+            return False
+        return not bool((self._halved.wrong(name, got) & wrong).any())
+
+    @functools.cached_property
+    def _large(self) -> dict[str, Tensor]:
+        """The numbers where infinities among the inputs are as large as finite numbers can be."""
+        finite = lambda t: torch.where(t.isinf(), t.sign() * LARGE, t)
+        other = Comparison.__new__(Comparison)
+        vars(other).update(vars(self), tensors={n: finite(t) for n, t in self.tensors.items()}, grad=finite(self.grad))
+        return other.evaluate()
+
+    def _decided(self, name: str) -> Tensor:
+        """Which numbers that are not finite are of one kind, whatever the order of factors.
+
+        An infinity times zero is NaN, but a large number times zero is zero.
+        """
+        gold, other = self.gold[name], self._large[name]
+        return (gold.isnan() & other.isnan()) | (
+            gold.isinf() & (other.sign() == gold.sign()) & (other.abs() > LARGE**0.5)
+        )
 
     def _vague(self, name: str) -> Tensor:
         gold = self.gold[name]
         largest = gold[gold.isfinite()].abs().max() if gold.isfinite().any() else 0.0
         return self.torn[name] | (FACTOR * self.moved[name] > UNDECIDED * largest)
 
-    def _failure(self, name: str, got: Tensor, wrong: Tensor) -> Failure:
+    def _failure(self, name: str, got: Tensor, wrong: Tensor, *, spoiled: bool) -> Failure:
         gold, bound = self.gold[name], self.bound(name)
         ratio = torch.where(wrong, (got - gold).abs() / bound, 0.0)
-        ratio = torch.where(ratio.isnan(), math.inf, ratio)
+        ratio = torch.where(wrong & ratio.isnan(), math.inf, ratio)
         at = tuple(int(i) for i in torch.unravel_index(ratio.flatten().argmax(), ratio.shape)) if ratio.dim() else ()
         kind = "differs" if bool((got.isfinite() & gold.isfinite())[wrong].any()) else "not finite"
         message = (
             f"{int(wrong.sum())} of {wrong.numel()} wrong, first at {at}: {got[at].item():.9g}, right is {gold[at].item():.9g} "
             f"within {bound[at].item():.2g}"
         )
-        return Failure(name, kind, message, float(ratio[at]))
+        return Failure(name, kind, message, float(ratio[at]), self._explained_in_half(name, got, wrong), spoiled)

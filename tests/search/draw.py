@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from . import maps, reductions
@@ -98,7 +98,7 @@ def formula(seed: int, number: int, shares: Shares = Shares()) -> Drawn:
     dims = rng.choice((1, 2, 2, 2, 3))
     pooled, cpp = rng.random() < shares.pool, rng.random() < shares.cpp
     convolves = shape in ("linear", "products") and reduction in ("sum", "mean")
-    vectors = 0.05 if convolves else shares.vectors
+    vectors = 0.05 if convolves else 0.5 if shape == "hoist" else shares.vectors
     operands = _operands(rng, scope, shape, dims, vectors, pooled=pooled, images=not convolves)
     whole = rng.random() < shares.field and reduction != "over"
     kernel = _field(rng, dims) if whole else None
@@ -301,4 +301,17 @@ def _backend(rng: Random, drawn: Drawn, way: int) -> str:
     return "native" if convolves else "reference"
 
 
-__all__ = ["DTYPES", "MODES", "PAIRS", "REDUCTIONS", "SCOPES", "SHARED", "Drawn", "Own", "Shares", "case", "formula", "place"]
+__all__ = [
+    "DTYPES",
+    "MODES",
+    "PAIRS",
+    "REDUCTIONS",
+    "SCOPES",
+    "SHARED",
+    "Drawn",
+    "Own",
+    "Shares",
+    "case",
+    "formula",
+    "place",
+]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .case import Case, Own
-from .check import Failure
+from .outcome import Failure
 
 HALVES = ("float16", "bfloat16")
 
@@ -22,7 +22,7 @@ class Known:
     name: str
     says: str
     meets: Callable[[Case, str], bool]
-    shows: Callable[[Failure], bool]
+    shows: Callable[[Case, Failure], bool]
 
 
 def _texts(case: Case) -> str:
@@ -33,6 +33,13 @@ def _gradient(failure: Failure) -> bool:
     return failure.what.startswith(("gradient", "second"))
 
 
+def _image(case: Case, what: str) -> bool:
+    """Return whether a failure is one of the gradient of an image; of a transposed convolution, of any tensor."""
+    images = {"x", *(o.name for o in case.source.operands if o.scope == "guide")}
+    name = what.removeprefix("gradient of ")
+    return what.startswith("second") or (name != what and (case.place.kind == "transposed" or name in images))
+
+
 KNOWN = (
     Known(
         "gradients in half", "what is summed outside kernels (padding that repeats, centers, phases) is summed in half precision",
@@ -40,32 +47,32 @@ KNOWN = (
             case.place.mode in ("reflect", "replicate", "circular") or case.place.kind == "transposed"
             or any(o.scope == "center" for o in case.source.operands)
         ),
-        _gradient,
+        lambda case, f: f.in_half and _image(case, f.what),
     ),
     Known(
         "where around a pole", "a pole or NaN in the branch not taken spoils a gradient (issue 21.8)",
         lambda case, backend: "where(" in _texts(case),
-        lambda f: ": nan, right is" in f.message and _gradient(f),
+        lambda case, f: f.spoiled and _gradient(f),
     ),
     Known(
         "native in half", "torch's convolutions sum in half precision, and slopes are evaluated in it (issue 21.3)",
         lambda case, backend: case.dtype in HALVES and backend in ("native", "separated"),
-        lambda f: f.kind in ("differs", "not finite"),
+        lambda case, f: f.in_half,
     ),
     Known(
         "all masked", "a field of a softmax, argmax or argmin whose keys are all infinite has no rule yet (issue 21.9)",
         lambda case, backend: case.numbers == "special" and bool({"softmax", "argmax", "argmin"} & {*case.source.reduce}),
-        lambda f: True,
+        lambda case, f: True,
     ),
     Known(
         "fmax interpreted", "Triton's interpreter cannot run fmax and fmin: `|` and `&` of what is no truth value",
         lambda case, backend: case.backend == "triton",
-        lambda f: f.kind == "InterpreterError" and "bitwise_" in f.message,
+        lambda case, f: f.kind == "InterpreterError" and "bitwise_" in f.message,
     ),
     Known(
         "own count", "a reduction whose step reads its own count has no kernel: KeyError 'count' (issue 21.4)",
         lambda case, backend: any(isinstance(r, Own) and r.counts for r in (*case.source.reduce, case.source.over)),
-        lambda f: f.kind == "KeyError" and "count" in f.message,
+        lambda case, f: f.kind == "KeyError" and "count" in f.message,
     ),
 )  # fmt: skip
 
@@ -73,7 +80,7 @@ KNOWN = (
 def known(case: Case, backend: str, failure: Failure) -> str:
     """The name of the known fault that a failure is, or nothing."""
     for fault in KNOWN:
-        if fault.meets(case, backend) and fault.shows(failure):
+        if fault.meets(case, backend) and fault.shows(case, failure):
             return fault.name
     return ""
 

@@ -45,7 +45,7 @@ def _linear(rng: Random, atoms: Atoms) -> str:
     x, weights = atoms.pixels[0], atoms.weights or ("0.5",)
     slope = rng.choice(weights) if rng.random() < 0.5 or weights == ("0.5",) else tree(rng, weights, 1)
     other = rng.choice(weights)
-    level = rng.choice(("0.5", "3", "100", other))
+    level = rng.choice(("0.5", "3", "100", "100000", other))
     return rng.choice((
         f"{slope} * {x}", f"{x} * {slope}", f"({x} - {level}) * {slope}", f"{x} * {slope} + {other}",
         f"({x} + {level}) * {slope}", f"{slope} * ({x} / 2 - {level})", f"{slope} * {x} - {slope} * {level}",
@@ -66,6 +66,9 @@ def _products(rng: Random, atoms: Atoms) -> str:
 def _hoist(rng: Random, atoms: Atoms) -> str:
     if not atoms.weights:
         return _any(rng, atoms)
+    vectors = [w.removesuffix("[0]") for w in atoms.weights if w.endswith("[0]")]
+    if vectors and rng.random() < 0.5:
+        return _apart(rng, atoms.pixels[0], rng.choice(vectors))
     parts = [tree(rng, rng.sample(atoms.weights, min(len(atoms.weights), rng.randint(1, 2))), 2) for _ in range(2)]
     x, w = rng.choice(atoms.pixels), rng.choice(atoms.weights)
     return rng.choice((
@@ -73,6 +76,16 @@ def _hoist(rng: Random, atoms: Atoms) -> str:
         f"{parts[0]} * torch.sin({w} * {x})", f"torch.abs({x} - {parts[0]}) * {parts[1]}",
         f"torch.sigmoid({x} / (1 + torch.exp(0.5 * {w}))) * {parts[0]}",
         f"{_any(rng, atoms)} * {parts[0]}",
+    ))  # fmt: skip
+
+
+def _apart(rng: Random, x: str, vector: str) -> str:
+    """Return a map in which one component of a vector is only in a part that no pixel is in."""
+    here, there = rng.sample((f"{vector}[0]", f"{vector}[1]"), 2)
+    part = rng.choice((f"torch.exp({there})", f"torch.tanh({there})", tree(rng, [there], 2)))
+    return rng.choice((
+        f"torch.exp(-torch.square(({x} - {here}) * {part}))", f"{part} * torch.sin({here} * {x})",
+        f"torch.tanh(({x} + {here}) / (1 + {part} * {part}))",
     ))  # fmt: skip
 
 
@@ -87,6 +100,8 @@ def _pole(rng: Random, atoms: Atoms) -> str:
 def _kinks(rng: Random, atoms: Atoms) -> str:
     a, b = rng.choice(atoms.pixels), rng.choice(atoms.all)
     inner = rng.choice((f"({a} - {b})", f"({a} * {b})", f"({a} + {b})", a, b))
+    if rng.random() < 0.3:
+        return rng.choice((f"torch.abs({a} - {b})", f"-abs({a} - {b})", f"torch.relu({a} - {b})"))
     for _ in range(rng.randint(1, 3)):
         inner = apply(rng, rng.choice(KINKS), [inner, rng.choice(atoms.all), rng.choice(atoms.all)], atoms.all)
     return inner

@@ -51,10 +51,10 @@ def _zeros(g: torch.Generator, shape: Ints) -> Tensor:
     return torch.randn(shape, generator=g, dtype=torch.float64) * (torch.rand(shape, generator=g) < 0.5)
 
 
-# of a range: how pixels and guides are drawn, and how operands are
-RANGES: dict[str, tuple[Draw, Draw]] = {
+# of a range: how pixels and guides are drawn, how operands are, and how the incoming gradient is, if not as `_unit`
+RANGES: dict[str, tuple[Draw, ...]] = {
     "unit": (_unit, _unit),
-    "grid": (_grid, _grid),
+    "grid": (_grid, _grid, _grid),
     "zeros": (_zeros, _zeros),
     "offset": (_offset, _unit),
     "far": (_far, _unit),
@@ -63,6 +63,7 @@ RANGES: dict[str, tuple[Draw, Draw]] = {
     "large": (_large, _unit),
     "long": (_unit, _unit),
     "special": (_special, _zeros),
+    "special gradient": (_grid, _grid, _special),
 }
 
 
@@ -114,7 +115,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 def tensors_of(case: Case) -> tuple[dict[str, Tensor], Tensor]:
     """``x``, the operands and ``bias`` by name, in the case's dtype and layout; and the incoming gradient."""
     g, p, dtype = torch.Generator().manual_seed(case.seed), case.place, getattr(torch, case.dtype)
-    pixels, weights = RANGES[case.numbers]
+    pixels, weights, gradient = (*RANGES[case.numbers], _unit)[:3]
     if case.numbers == "far" and case.dtype in ("float16", "bfloat16"):
         pixels = _offset
     found = {"x": pixels(g, (p.batch, p.in_channels, *p.size))}
@@ -123,11 +124,7 @@ def tensors_of(case: Case) -> tuple[dict[str, Tensor], Tensor]:
             found[o.name] = (pixels if o.scope == "guide" else weights)(g, p.shape(o))
     if p.bias:
         found["bias"] = weights(g, (p.out_channels,))
-    grad = (
-        _grid(g, (p.batch, p.out_channels, *p.sites))
-        if case.numbers == "grid"
-        else _unit(g, (p.batch, p.out_channels, *p.sites))
-    )
+    grad = gradient(g, (p.batch, p.out_channels, *p.sites))
     for name, t in found.items():
         laid = case.laid.find("x" if name == "x" else "w") >= 0
         found[name] = _laid(t.to(dtype), case.layout if laid else "contiguous")

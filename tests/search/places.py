@@ -59,7 +59,9 @@ def place(rng: Random, drawn: Any, kind: str, mode: str | float, *, long: bool =
     lanes = "small" if small else drawn.lanes
     groups, channels, filters = rng.choice(CHANNELS[lanes])
     if drawn.depthwise or kind == "pool":
-        groups, channels, filters = rng.choice(CHANNELS["groups"] if lanes == "groups" else ((2, 1, 1), (3, 1, 1), (9, 1, 1)))
+        groups, channels, filters = rng.choice(
+            CHANNELS["groups"] if lanes == "groups" else ((2, 1, 1), (3, 1, 1), (9, 1, 1))
+        )
     elif long:
         groups, channels, filters = 1, 300, rng.choice((1, 2))
     p = Place(

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from . import draw
 from .case import Case, Place
-from .check import Comparison, Failure, Outcome, run
+from .check import Comparison, run
 from .numbers import tensors_of
+from .outcome import Failure, Outcome
 from .shrink import shrink
 from .tally import Tally, record
 

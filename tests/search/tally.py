@@ -11,8 +11,8 @@ from typing import Any
 
 from . import draw
 from .case import Case
-from .check import Outcome
 from .known import KNOWN, known, met
+from .outcome import Outcome
 
 AXES = ("scope", "reduction", "mode", "dtype", "layout", "backend")
 BACKENDS = ("native", "separated", "cpp", "reference", "triton")
@@ -98,7 +98,7 @@ class Tally:
             if a != b:
                 self.pairs[a, v, b, w] += 1
         self.met.update(one["met"])
-        for failure in one["failures"][:1]:
+        for failure in sorted(one["failures"], key=lambda f: bool(f["known"]))[:1]:  # a new one, if there is any
             key = cluster(one, failure)
             self.sizes[key] += 1
             if len(self.clusters[key]) < 5:
