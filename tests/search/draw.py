@@ -103,11 +103,8 @@ def formula(seed: int, number: int, shares: Shares = Shares()) -> Drawn:
     whole = rng.random() < shares.field and reduction != "over"
     kernel = _field(rng, dims) if whole else None
     if whole:
-        operands = tuple(o for o in operands if o.scope not in ("center", "offsets") or o.scope == "center") or operands
-        operands = tuple(
-            o for o in operands if o.scope != "offsets" and not (o.size and ("k" in o.axes or o.scope == "guide"))
-        )
-        operands = tuple(o for o in operands if o.of is None)
+        vectors_of_taps = lambda o: o.size and ("k" in o.axes or o.scope == "guide")
+        operands = tuple(o for o in operands if o.scope != "offsets" and o.of is None and not vectors_of_taps(o))
     source = _source(rng, shape, operands, reduction, kernel, shares, pooled=pooled)
     if all(not set(o.axes) & set("o") for o in source.operands) and rng.random() < 0.5:
         pooled = True
@@ -127,45 +124,55 @@ def formula(seed: int, number: int, shares: Shares = Shares()) -> Drawn:
 def _operands(
     rng: Random, scope: str, shape: str, dims: int, vectors: float, *, pooled: bool, images: bool
 ) -> tuple[Operand, ...]:
+    scopes = _scopes(rng, scope, shape, pooled=pooled, images=images)
+    names = rng.sample(NAMES, len(scopes))
+    if len(scopes) > 1 and len(names[0]) == 1 and rng.random() < 0.25:  # `w0` beside a vector `w`, and the like
+        names[1:] = [names[0][0] + rng.choice("01"), *(n for n in names[1:] if n[0] != names[0][0])]
+        names += [n for n in ("u", "g", "h", "j") if n not in names]
+    found: list[Operand] = []
+    for one, name in zip(scopes, names, strict=False):
+        size = rng.choice((2, 3)) if rng.random() < vectors else None
+        if one == "center of guide":
+            spare = next(n for n in ("f", "i", "l") if n not in names)
+            found += _center_of_guide(name, spare, found)
+        elif one != "offsets" or not any(o.scope == "offsets" for o in found):
+            found.append(_operand(rng, one, name, size, dims))
+    return tuple(found)
+
+
+def _scopes(rng: Random, scope: str, shape: str, *, pooled: bool, images: bool) -> list[str]:
+    """The scopes of a map's operands: the one to be tried, and a few others."""
     count = rng.choice((0, 1, 1, 1, 2)) + (shape in ("hoist", "products"))
     plain = ("per_tap", "per_tap", "per_tap", "per_filter", "per_channel", "per_pair", "per_offset", "shared")
     scopes = [scope]
     for _ in range(count):
         scopes.append(rng.choice(plain) if rng.random() < 0.8 or not images else rng.choice(SCOPES))
-    if pooled and not scope.startswith("per_site") and scope not in ("per_tap", "per_filter", "per_pair"):
-        scopes = [
-            s
-            for s in scopes
-            if s not in ("per_tap", "per_filter", "per_pair", "per_site nock", "per_site ock", "per_site o")
-        ]
+    of_filters = ("per_tap", "per_filter", "per_pair", "per_site nock", "per_site ock", "per_site o")
+    if pooled and not scope.startswith("per_site") and scope not in of_filters:
+        scopes = [s for s in scopes if s not in of_filters]
     rng.shuffle(scopes)
-    names = rng.sample(NAMES, len(scopes))
-    if len(scopes) > 1 and len(names[0]) == 1 and rng.random() < 0.25:  # `w0` beside a vector `w`, and the like
-        names[1:] = [names[0][0] + rng.choice("01"), *(n for n in names[1:] if n[0] != names[0][0])]
-        names += [n for n in ("u", "g", "h", "j") if n not in names]
-    spare = next(n for n in ("f", "i", "l") if n not in names)
-    found: list[Operand] = []
-    for one, name in zip(scopes, names, strict=False):
-        size = rng.choice((2, 3)) if rng.random() < vectors else None
-        if one in ("guide", "mask"):
-            found.append(Operand(name, "guide", mask=one == "mask", frozen=False))
-        elif one == "guide of several":
-            found.append(Operand(name, "guide", size=rng.choice((2, 3))))
-        elif one == "center":
-            found.append(Operand(name, "center"))
-        elif one == "center of guide":
-            guides = [o for o in found if o.scope == "guide" and not o.mask] or [Operand(spare, "guide")]
-            found += [g for g in guides[:1] if g not in found] + [
-                Operand(name, "center", size=guides[0].size, of=guides[0].name)
-            ]
-        elif one == "offsets":
-            if not any(o.scope == "offsets" for o in found):
-                found.append(Operand(name, "offsets", size=dims))
-        elif one.startswith("per_site"):
-            found.append(Operand(name, "per_site", size=size if rng.random() < 0.3 else None, along=one[9:]))
-        else:
-            found.append(Operand(name, one, size=size, frozen=rng.random() < 0.08))
-    return tuple(found)
+    return scopes
+
+
+def _operand(rng: Random, kind: str, name: str, size: int | None, dims: int) -> Operand:
+    if kind in ("guide", "mask"):
+        return Operand(name, "guide", mask=kind == "mask")
+    if kind == "guide of several":
+        return Operand(name, "guide", size=rng.choice((2, 3)))
+    if kind == "center":
+        return Operand(name, "center")
+    if kind == "offsets":
+        return Operand(name, "offsets", size=dims)
+    if kind.startswith("per_site"):
+        return Operand(name, "per_site", size=size if rng.random() < 0.3 else None, along=kind[9:])
+    return Operand(name, kind, size=size, frozen=rng.random() < 0.08)
+
+
+def _center_of_guide(name: str, spare: str, found: list[Operand]) -> list[Operand]:
+    """The center of a guide that there is, or of a new one that comes before it."""
+    guide = next((o for o in found if o.scope == "guide" and not o.mask), Operand(spare, "guide"))
+    center = Operand(name, "center", size=guide.size, of=guide.name)
+    return [center] if guide in found else [guide, center]
 
 
 def _field(rng: Random, dims: int) -> Ints:

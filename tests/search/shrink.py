@@ -87,6 +87,21 @@ def _places(p: Place) -> Iterator[Place]:
 
 
 def _sources(s: Source) -> Iterator[Source]:
+    yield from _fewer_parts(s)
+    for key in ("map", "epilogue"):
+        text = getattr(s, key)
+        for simpler in expressions(text) if text is not None else ():
+            yield _used(replace(s, **{key: simpler}))
+    for name, text in s.gradient:
+        for simpler in expressions(text):
+            yield replace(s, gradient=tuple((n, simpler if n == name else t) for n, t in s.gradient))
+    for o in s.operands:
+        for simpler in _scopes(o):
+            yield replace(s, operands=tuple(simpler if other == o else other for other in s.operands))
+    yield from _plain_names(s)
+
+
+def _fewer_parts(s: Source) -> Iterator[Source]:
     if s.gradient:
         yield replace(s, gradient=())
     if s.epilogue is not None and len(s.reduce) == 1:
@@ -95,17 +110,9 @@ def _sources(s: Source) -> Iterator[Source]:
         yield replace(s, over=None)
     if s.reduce != ("sum",) and s.over is None and s.epilogue is None:
         yield replace(s, reduce=("sum",))
-    for key in ("map", "epilogue"):
-        text = getattr(s, key)
-        if text is not None:
-            for simpler in expressions(text):
-                yield _used(replace(s, **{key: simpler}))
-    for name, text in s.gradient:
-        for simpler in expressions(text):
-            yield replace(s, gradient=tuple((n, simpler if n == name else t) for n, t in s.gradient))
-    for o in s.operands:
-        for simpler in _scopes(o):
-            yield replace(s, operands=tuple(simpler if other == o else other for other in s.operands))
+
+
+def _plain_names(s: Source) -> Iterator[Source]:
     for number, o in enumerate(s.operands):
         plain = "wabcd"[number % 5]
         if o.name not in "wabcd" and plain not in [other.name for other in s.operands]:
