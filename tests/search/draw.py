@@ -261,7 +261,7 @@ def case(seed: int, index: int, per_formula: int = 30, shares: Shares = Shares()
     modes = _modes(drawn)
     mode = modes[(group + number) % len(modes)]
     on_triton = shared.random() < SHARED * shares.triton
-    second = shared.random() < shares.second
+    second = shared.random() < shares.second and not drawn.source.gradient  # which is no derivative
     numbers = _numbers(shared, drawn, shares)
     kind = _kind(shared, drawn, shares)
     p = place(shared, drawn, kind, mode, long=numbers == "long", small=on_triton)
