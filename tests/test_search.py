@@ -1,6 +1,8 @@
 """The random search: its grammar, its oracle, its checker, its shrinker; that it finds planted bugs; and a minute of it."""
 
+import copy
 import json
+import math
 import os
 import random
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from checks import assert_near
-from search import check, draw, maps, oracle, planted, report, spellings
+from search import block, check, draw, maps, oracle, planted, report, spellings
 from search.case import Case, Operand, Place, Source
 from search.known import known
 from search.numbers import LAYOUTS, RANGES, tensors_of
@@ -26,6 +28,7 @@ from anyconv.backends import reference
 from anyconv.expr.ops import TABLE
 
 ROOT = Path(__file__).parents[1]
+QUICKEST = "half precision"  # of the planted bugs, to be found in routine runs too
 PLAIN = Source("lambda x, w: x * w", (Operand("w"),))
 PLACE = Place(
     size=(4, 5), kernel=(2, 3), stride=(1, 2), padding=(1, 1), dilation=(2, 1), channels=2, filters=3, more=(0, 0)
@@ -55,7 +58,7 @@ def test_every_operation_has_a_spelling():
 @pytest.mark.parametrize("shape", maps.SHAPES)
 def test_maps_of_each_shape_are_traced(shape):
     atoms = maps.Atoms(("x", "m"), ("w", "v[0]", "v[1]"))
-    for seed in range(20):
+    for seed in range(10):
         text = maps.expression(random.Random(seed), shape, atoms)
         operands = {"m": anyconv.guide(), "v": anyconv.per_tap(size=2)}
         anyconv.Formula(eval(f"lambda x, m, w, v: {text}", globals()), operands=operands)
@@ -71,12 +74,12 @@ def test_a_case_follows_from_its_seed_and_index():
 
 def test_nearly_all_cases_are_computed():
     refused = 0
-    for number in range(150):
+    for number in range(60):
         try:
             check.formula_of(draw.formula(2, number).source)
         except anyconv.AnyConvError:
             refused += 1
-    assert refused <= 3
+    assert refused <= 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -265,6 +268,43 @@ def test_checker_leaves_what_rounding_flips():
     assert comparison.wrong("y", comparison.gold["y"] + 1)[half & ~comparison.gold["y"].isnan()].all()
 
 
+def test_checker_rejects_a_kind_of_infinity_that_is_decided():
+    """A gradient that is infinite is no NaN; where an infinity meets a zero, either will do."""
+    case = Case(PLAIN, Place(size=(2,), kernel=(1,)), "float32", numbers="special gradient", backend="reference")
+    comparison = check.Comparison(case)
+    comparison.tensors |= {"x": torch.tensor([[[2.0, 0.0]]]).double(), "w": torch.ones(1, 1, 1).double()}
+    comparison.grad = torch.tensor([[[math.inf, math.inf]]]).double()
+    comparison.gold = comparison.evaluate()
+    name = "gradient of x"
+    assert comparison.wrong(name, torch.full((1, 1, 2), math.nan).double()).all()
+    comparison.tensors["w"] = torch.zeros(1, 1, 1).double()
+    comparison.gold = comparison.evaluate()
+    assert comparison.gold[name].isnan().all()
+    del comparison._large
+    assert not comparison.wrong(name, torch.full((1, 1, 2), math.inf).double()).any()
+    assert comparison.wrong(name, torch.zeros(1, 1, 2).double()).all()
+
+
+def test_checker_tells_what_halves_explain():
+    """Sums in half precision are explained by it; a term that is missing is not."""
+    case = Case(PLAIN, replace(PLACE, channels=60, mode="skip"), "float16", backend="reference")
+    tensors, _ = tensors_of(case)
+    in_halves = oracle.evaluate(PLAIN, case.place, tensors)
+    (sums,) = found_by(case, lambda numbers: numbers.update(y=in_halves))
+    (missing,) = found_by(case, lambda numbers: numbers["y"].mul_(0.5))
+    assert sums.in_half
+    assert not missing.in_half
+
+
+def test_backends_and_layouts_share_the_oracles_numbers():
+    case = Case(PLAIN, PLACE, "float32", layout="sliced", backend="cpp")
+    assert check.comparison_of(case) is check.comparison_of(
+        replace(case, layout="offset", backend="reference", threads=2)
+    )
+    assert check.comparison_of(case) is not check.comparison_of(replace(case, layout="expanded"))
+    assert check.comparison_of(case) is not check.comparison_of(replace(case, dtype="float64"))
+
+
 # --- shrinking and printing
 
 
@@ -341,7 +381,9 @@ def search(arguments, **environment):
 
 
 def test_a_minute_of_the_search():
-    code, said = search(["--seed", 2026, "--formulas", 36, "--per-formula", 16, "--cpp", 0.25, "--shrink", 20])
+    code, said = search(
+        ["--seed", 2026, "--formulas", 60, "--per-formula", 12, "--cpp", 0.2, "--triton", 0, "--shrink", 20]
+    )
     assert code == 0, said
 
 
@@ -354,25 +396,26 @@ def test_an_hour_of_the_search(tmp_path):
 
 @pytest.mark.parametrize(
     "bug",
-    [name if name == "wrong sign" else pytest.param(name, marks=pytest.mark.thorough) for name in planted.PLANTED],
+    [name if name == QUICKEST else pytest.param(name, marks=pytest.mark.thorough) for name in planted.PLANTED],
 )
-def test_a_planted_bug_is_found_in_five_minutes(bug, tmp_path, record_property):
-    """And the case in which it is found is right without it."""
-    path, began = tmp_path / "tally.jsonl", time.monotonic()
+def test_a_planted_bug_is_found_in_five_minutes(bug, record_property):
+    """The search runs what it finds again without the bug, and counts what passes there."""
+    began = time.monotonic()
     code, said = search(
-        ["--seed", 7, "--plant", bug, "--minutes", 5, "--stop", "--no-report", "--workers", 2, "--tally", path]
+        ["--seed", 7, "--plant", bug, "--minutes", 5, "--per-formula", 12, "--stop", "--no-report", "--workers", 2]
     )
     record_property("seconds", time.monotonic() - began)
     assert code == 1, said
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    wrong = [
-        one for one in map(json.loads, path.read_text().splitlines()) if any(not f["known"] for f in one["failures"])
-    ]
-    cases = [draw.case(one["seed"], one["index"]) for one in wrong]
-    assert any(not unknown(case) for case in cases)
+    assert " new | " in said
 
 
-def unknown(case):
-    """The failures of a case that are not known."""
-    outcome = check.run(case)
-    return [f for f in outcome.failures if not known(case, outcome.backend, f)]
+def test_what_fails_without_the_plant_too_is_no_find(monkeypatch):
+    index, bad = 2, check.Failure("y", "differs", "by much", 9.0)
+    one = record(draw.case(1, index), check.Outcome("reference", failures=(bad,)))
+    passed, failed = copy.deepcopy(one), copy.deepcopy(one)
+    monkeypatch.setattr(block, "outcome_of", lambda case: check.Outcome("reference"))
+    block.confirm([passed], 30, draw.Shares())
+    monkeypatch.setattr(block, "outcome_of", lambda case: check.Outcome("reference", failures=(bad,)))
+    block.confirm([failed], 30, draw.Shares())
+    assert [f["known"] for f in passed["failures"]] == [""]
+    assert [f["known"] for f in failed["failures"]] == ["without the plant"]

@@ -279,6 +279,10 @@ class Comparison:
         return all(f.kind == "not finite" or known(self.case, backend, f) for f in failures)
 
     @functools.cached_property
+    def _masked(self) -> Tensor:
+        return oracle.masked(self.case.source, self.case.place, self.tensors)
+
+    @functools.cached_property
     def _halved(self) -> Comparison:
         """The comparison in which every result is rounded to the case's dtype."""
         other = Comparison(self.case)
@@ -322,8 +326,11 @@ class Comparison:
         ratio = torch.where(wrong & ratio.isnan(), math.inf, ratio)
         at = tuple(int(i) for i in torch.unravel_index(ratio.flatten().argmax(), ratio.shape)) if ratio.dim() else ()
         kind = "differs" if bool((got.isfinite() & gold.isfinite())[wrong].any()) else "not finite"
+        masked = not bool((wrong & ~self._masked).any()) if name == "y" else bool(self._masked.any())
         message = (
             f"{int(wrong.sum())} of {wrong.numel()} wrong, first at {at}: {got[at].item():.9g}, right is {gold[at].item():.9g} "
             f"within {bound[at].item():.2g}"
         )
-        return Failure(name, kind, message, float(ratio[at]), self._explained_in_half(name, got, wrong), spoiled)
+        return Failure(
+            name, kind, message, float(ratio[at]), self._explained_in_half(name, got, wrong), spoiled, masked
+        )

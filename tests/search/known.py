@@ -62,7 +62,7 @@ KNOWN = (
     Known(
         "all masked", "a field of a softmax, argmax or argmin whose keys are all infinite has no rule yet (issue 21.9)",
         lambda case, backend: case.numbers == "special" and bool({"softmax", "argmax", "argmin"} & {*case.source.reduce}),
-        lambda case, f: True,
+        lambda case, f: f.masked,
     ),
     Known(
         "fmax interpreted", "Triton's interpreter cannot run fmax and fmin: `|` and `&` of what is no truth value",

@@ -12,6 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -347,6 +348,24 @@ def _reduced(source: Source, place: Place, scene: Scene, values: list[Tensor]) -
         count = values_of(one)
         found.append(_reduce(one, flat[start : start + count], taken))
         start += count
+    return found
+
+
+def masked(source: Source, place: Place, tensors: dict[str, Tensor]) -> Tensor:
+    """Return where in ``y`` a softmax, argmax or argmin has no key that is better than the worst infinity."""
+    found = torch.zeros(place.batch, place.out_channels, *place.sites, dtype=torch.bool)
+    node, at = ast.parse(source.map, mode="eval"), 0
+    for one in source.reduce:
+        if one in ("softmax", "argmax", "argmin"):
+            key = ast.Expression(ast.Lambda(node.body.args, node.body.body.elts[at]))  # type: ignore[attr-defined]
+            best, worst = ("min", math.inf) if one == "argmin" else ("max", -math.inf)
+            channels = (
+                None if source.over is None else "max" if one == "argmin" else "min"
+            )  # one masked channel is enough
+            keys = replace(source, map=ast.unparse(key), reduce=(best,), over=channels, epilogue=None, gradient=())
+            plain = {name: t for name, t in tensors.items() if name != "bias"}
+            found |= evaluate(keys, place, plain) == worst
+        at += values_of(one)
     return found
 
 

@@ -16,6 +16,7 @@ class Failure:
         ratio: the difference by what rounding allows.
         in_half: rounding to a half precision after each operation would explain it.
         spoiled: the numbers are NaN, and should be finite.
+        masked: the numbers of ``y`` are of fields that are masked whole; of a gradient, there is such a field.
     """
 
     what: str
@@ -24,6 +25,7 @@ class Failure:
     ratio: float = math.inf
     in_half: bool = False
     spoiled: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True)
