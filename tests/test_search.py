@@ -414,8 +414,8 @@ def test_what_fails_without_the_plant_too_is_no_find(monkeypatch):
     one = record(draw.case(1, index), check.Outcome("reference", failures=(bad,)))
     passed, failed = copy.deepcopy(one), copy.deepcopy(one)
     monkeypatch.setattr(block, "outcome_of", lambda case: check.Outcome("reference"))
-    block.confirm([passed], 30, draw.Shares())
+    block.confirmed([passed], 30, draw.Shares())
     monkeypatch.setattr(block, "outcome_of", lambda case: check.Outcome("reference", failures=(bad,)))
-    block.confirm([failed], 30, draw.Shares())
+    block.confirmed([failed], 30, draw.Shares())
     assert [f["known"] for f in passed["failures"]] == [""]
     assert [f["known"] for f in failed["failures"]] == ["without the plant"]

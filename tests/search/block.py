@@ -14,7 +14,7 @@ from . import draw, planted
 from .case import Case
 from .check import run
 from .outcome import Failure, Outcome
-from .tally import record
+from .tally import is_new, record
 
 _at: Any = None
 
@@ -66,13 +66,11 @@ def died(seed: int, index: int, per_formula: int, shares: draw.Shares) -> dict[s
     return record(case, Outcome("", failures=(Failure("process", "Died", "the process died"),)))
 
 
-def confirm(records: list[dict[str, Any]], per_formula: int, shares: draw.Shares) -> None:
+def confirmed(records: list[dict[str, Any]], per_formula: int, shares: draw.Shares) -> list[dict[str, Any]]:
     """Mark failures that are no fault of a planted bug: their cases fail in this process too, which has none."""
-    for one in records:
-        if all(failure["known"] for failure in one["failures"]):
-            continue
+    for one in filter(is_new, records):
         case = draw.case(one["seed"], one["index"], per_formula, shares)
-        clean = record(case, outcome_of(case))
-        if any(not failure["known"] for failure in clean["failures"]):
+        if is_new(record(case, outcome_of(case))):
             for failure in one["failures"]:
                 failure["known"] = failure["known"] or "without the plant"
+    return records

@@ -51,6 +51,11 @@ def record(case: Case, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def is_new(one: dict[str, Any]) -> bool:
+    """Return whether a record has a failure that is not known."""
+    return any(not failure["known"] for failure in one["failures"])
+
+
 class Tally:
     """All records, on disk as lines of JSON where a path is given."""
 
