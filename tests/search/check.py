@@ -9,7 +9,6 @@ import warnings
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import anyconv
@@ -21,7 +20,8 @@ from anyconv.plan import Problem, choose
 from anyconv.transposed import Spans, transpose
 
 from . import oracle
-from .case import Case, Place, Source
+from .case import Case, Place
+from .formulas import formula_of
 from .known import known
 from .numbers import tensors_of
 from .outcome import Failure, Outcome
@@ -31,12 +31,6 @@ HALF_RUNS = 2
 LARGE = 1e150  # in place of infinity
 SETTLED = RUNS[2]  # runs after which more of them forgive flips alone
 UNDECIDED = 0.05  # a bound that is this much of the largest number decides nothing
-
-
-@functools.lru_cache(maxsize=64)
-def formula_of(source: Source) -> anyconv.Formula:
-    """The library's formula of a source text."""
-    return eval(source.text, {"torch": torch, "F": F, "math": math, "anyconv": anyconv})
 
 
 def backend_of(case: Case) -> str:
@@ -197,8 +191,11 @@ class Comparison:
     def _lawful(self, name: str) -> bool:
         """Whether there is a right number; derivatives of products and exponentials with infinities have several."""
         found = [r for r in (*self.case.source.reduce, self.case.source.over) if isinstance(r, str)]
-        unsettled = any(r.startswith(("prod", "logsumexp", "softmax", "norm")) for r in found)
-        infinite = self.case.numbers == "special" or not bool(self.gold["y"].isfinite().all())
+        several = ("prod", "logsumexp", "softmax", "norm", "arg")  # weights of zero, which meet an infinity
+        if self.case.numbers == "special gradient":
+            several += ("max", "min")
+        unsettled = any(r.startswith(several) for r in found)
+        infinite = self.case.numbers.startswith("special") or not bool(self.gold["y"].isfinite().all())
         return name == "y" or not (infinite and unsettled)
 
     def note(self, other: dict[str, Tensor]) -> None:
@@ -264,19 +261,19 @@ class Comparison:
         return Outcome(backend, "", self._failures(numbers), sum(t.numel() for t in numbers.values()), undecided)
 
     def _failures(self, numbers: dict[str, Tensor]) -> tuple[Failure, ...]:
-        """What is wrong in each tensor: NaN where a number should be, and the rest."""
+        """What is wrong in each tensor: NaN where a number should be, a number where NaN should be, and the rest."""
         found = []
         for name, got in numbers.items():
-            wrong = self.wrong(name, got)
-            spoiled = wrong & got.isnan() & self.gold[name].isfinite()
-            parts = ((spoiled, True), (wrong & ~spoiled, False))
-            found += [self._failure(name, got, part, spoiled=nan) for part, nan in parts if bool(part.any())]
+            gold, wrong = self.gold[name], self.wrong(name, got)
+            spoiled, lost = wrong & got.isnan() & gold.isfinite(), wrong & gold.isnan() & got.isfinite()
+            parts = {"spoiled": spoiled, "lost": lost, "differs": wrong & ~spoiled & ~lost}
+            found += [self._failure(name, kind, got, part) for kind, part in parts.items() if bool(part.any())]
         return tuple(found)
 
     def _settled(self, numbers: dict[str, Tensor], backend: str) -> bool:
         """Return whether more runs are no use: what is wrong is known, or is no finite number."""
         failures = self._failures(numbers)
-        return all(f.kind == "not finite" or known(self.case, backend, f) for f in failures)
+        return all(f.kind in ("not finite", "spoiled", "lost") or known(self.case, backend, f) for f in failures)
 
     @functools.cached_property
     def _masked(self) -> Tensor:
@@ -320,17 +317,18 @@ class Comparison:
         largest = gold[gold.isfinite()].abs().max() if gold.isfinite().any() else 0.0
         return self.torn[name] | (FACTOR * self.moved[name] > UNDECIDED * largest)
 
-    def _failure(self, name: str, got: Tensor, wrong: Tensor, *, spoiled: bool) -> Failure:
+    def _failure(self, name: str, kind: str, got: Tensor, wrong: Tensor) -> Failure:
         gold, bound = self.gold[name], self.bound(name)
         ratio = torch.where(wrong, (got - gold).abs() / bound, 0.0)
         ratio = torch.where(wrong & ratio.isnan(), math.inf, ratio)
         at = tuple(int(i) for i in torch.unravel_index(ratio.flatten().argmax(), ratio.shape)) if ratio.dim() else ()
-        kind = "differs" if bool((got.isfinite() & gold.isfinite())[wrong].any()) else "not finite"
+        if kind == "differs" and not bool((got.isfinite() & gold.isfinite())[wrong].any()):
+            kind = "not finite"
+        last = tuple(wrong.nonzero()[:, -1].unique().tolist()) if wrong.dim() else ()
         masked = not bool((wrong & ~self._masked).any()) if name == "y" else bool(self._masked.any())
         message = (
             f"{int(wrong.sum())} of {wrong.numel()} wrong, first at {at}: {got[at].item():.9g}, right is {gold[at].item():.9g} "
             f"within {bound[at].item():.2g}"
         )
-        return Failure(
-            name, kind, message, float(ratio[at]), self._explained_in_half(name, got, wrong), spoiled, masked
-        )
+        in_half = self._explained_in_half(name, got, wrong)
+        return Failure(name, kind, message, float(ratio[at]), in_half=in_half, masked=masked, last=last)

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .case import Case, Own
+from anyconv.backends.functor import functor
+from anyconv.plan.hoist import hoist
+
+from .case import Case, Operand, Own
+from .formulas import formula_of
 from .outcome import Failure
 
 HALVES = ("float16", "bfloat16")
@@ -33,6 +37,20 @@ def _gradient(failure: Failure) -> bool:
     return failure.what.startswith(("gradient", "second"))
 
 
+def _apart(case: Case, o: Operand) -> set[int]:
+    """The components of a vector that a kernel does not read: all that is made of them is computed before it."""
+    found = hoist(formula_of(case.source).mathematics)
+    read = {name for expr in found.mathematics.values for name in expr.names()}
+    return {i for i in range(o.size or 0) if found.parts and f"{o.name}[{i}]" not in read}
+
+
+def _multiplies_signs(case: Case) -> bool:
+    """Return whether a kernel's gradients have the sign of something as a factor."""
+    found = functor(hoist(formula_of(case.source).mathematics).mathematics)
+    exprs = (*found.gradients.values(), *found.contexts)
+    return any(node.op == "sign_times" for expr in exprs for node in expr.nodes())
+
+
 def _image(case: Case, what: str) -> bool:
     """Return whether a failure is one of the gradient of an image; of a transposed convolution, of any tensor."""
     images = {"x", *(o.name for o in case.source.operands if o.scope == "guide")}
@@ -52,7 +70,7 @@ KNOWN = (
     Known(
         "where around a pole", "a pole or NaN in the branch not taken spoils a gradient (issue 21.8)",
         lambda case, backend: "where(" in _texts(case),
-        lambda case, f: f.spoiled and _gradient(f),
+        lambda case, f: f.kind == "spoiled" and _gradient(f),
     ),
     Known(
         "native in half", "torch's convolutions sum in half precision, and slopes are evaluated in it (issue 21.3)",
@@ -68,6 +86,16 @@ KNOWN = (
         "fmax interpreted", "Triton's interpreter cannot run fmax and fmin: `|` and `&` of what is no truth value",
         lambda case, backend: case.backend == "triton",
         lambda case, f: f.kind == "InterpreterError" and "bitwise_" in f.message,
+    ),
+    Known(
+        "component apart", "the gradient of a vector's component that is only in a part computed before the kernel (issue 21)",
+        lambda case, backend: backend in ("cpp", "triton") and any(_apart(case, o) for o in case.source.operands),
+        lambda case, f: any(f.what == f"gradient of {o.name}" and set() < {*f.last} <= _apart(case, o) for o in case.source.operands),
+    ),
+    Known(
+        "NaN at a kink", "kernels give the gradient 0 where a NaN or an infinite gradient meets a kink (issue 21)",
+        lambda case, backend: backend == "cpp" and _multiplies_signs(case),
+        lambda case, f: f.kind == "lost" and _gradient(f),
     ),
     Known(
         "own count", "a reduction whose step reads its own count has no kernel: KeyError 'count' (issue 21.4)",

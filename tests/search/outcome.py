@@ -12,11 +12,12 @@ class Failure:
 
     Args:
         what: which tensor: ``y``, ``gradient of w``, ...
-        kind: ``differs``, ``not finite``, ``dtype``, ``shape``, or the name of an exception.
+        kind: ``differs``, ``not finite``, ``spoiled`` (NaN, should be finite), ``lost`` (finite, should be NaN), ``dtype``,
+            ``shape``, or the name of an exception.
         ratio: the difference by what rounding allows.
         in_half: rounding to a half precision after each operation would explain it.
-        spoiled: the numbers are NaN, and should be finite.
         masked: the numbers of ``y`` are of fields that are masked whole; of a gradient, there is such a field.
+        last: where the wrong numbers are along the last axis: for a vector, which of its components.
     """
 
     what: str
@@ -24,8 +25,8 @@ class Failure:
     message: str
     ratio: float = math.inf
     in_half: bool = False
-    spoiled: bool = False
     masked: bool = False
+    last: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
