@@ -6,8 +6,10 @@ rounding *as the user wrote it* can move it; inputs are exact, so a rewriting th
 ``(x - level) * w``) exceeds it. Three rules make it sharp:
 
 * A result that float32 holds exactly is not moved: sums and products of small numbers, and exact differences, are exact.
+  A sum of many terms has to be exact on its way, too.
 * Equal results of an operation move equally, so that ties stay ties. What flips by rounding moves far, and is undecided.
-* A sum moves by ``eps`` of the sum of its terms' sizes, a product of many by ``eps`` times their number.
+* A sum moves by ``eps`` of the sum of its terms' sizes, and more where they are many, for one after the other is added:
+  by the root of their number, as a random walk, from 16 on; a product of many by ``eps`` times their number.
 
 The bound of a number is ``FACTOR`` times the farthest it moved in some runs, and ``FACTOR`` roundings of itself. Runs are
 added as long as a difference exceeds the bound, up to ``RUNS[-1]``: a right number is not refused by bad luck.
@@ -17,6 +19,7 @@ In half precisions inputs are rounded, arithmetic is float32's, and the result i
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -71,13 +74,18 @@ class Rounding(TorchDispatchMode):
         mixer = mixer - 2**64 if mixer >= 2**63 else mixer
         way = (out.contiguous().view(torch.int64) * mixer).double()  # between -2 ** 63 and 2 ** 63
         moved = torch.addcmul(out, way, out if scale is None else scale, value=self.eps * 2.0**-63)
-        return torch.where(out.float() == out, out, moved)
+        exact = out.float() == out
+        if scale is not None:  # partial sums are as large as all terms together, and need as many bits, or a few more
+            wide = 5 * scale
+            exact &= wide.float() == wide
+        return torch.where(exact, out, moved)
 
     @staticmethod
     def _scale(func: Any, name: str, args: Any, kwargs: Any, *, inplace: bool) -> Tensor | None:
         """The size of a sum's terms, or None: that of the result."""
         if name in ("sum", "mean", "nansum", "cumsum"):
-            return func(args[0].abs(), *args[1:], **kwargs)
+            scale = func(args[0].abs(), *args[1:], **kwargs)
+            return scale * max(1.0, math.sqrt(args[0].numel() / max(1, scale.numel())) / 4)
         if name == "index_add":
             return torch.index_add(args[0].abs(), args[1], args[2], args[3].abs())
         if name in ("index_put", "_index_put_impl"):
