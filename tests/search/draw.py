@@ -42,7 +42,7 @@ class Shares:
     """What share of the search each kind has."""
 
     cpp: float = 0.5
-    triton: float = 0.0025
+    triton: float = 0.0002  # a case takes an interpreter up to minutes
     second: float = 0.02
     transposed: float = 0.12
     pool: float = 0.12
