@@ -417,6 +417,8 @@ def test_a_planted_bug_is_found_in_five_minutes(bug, record_property):
         [
             "--seed",
             7,
+            "--triton",
+            0,
             "--plant",
             bug,
             "--minutes",
