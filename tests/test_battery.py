@@ -94,7 +94,7 @@ def test_that_comparison_can_fail():
         assert_matches_oracle(x, params, two_faced, "sum", {"kernel_size": (3,)})
 
 
-@pytest.mark.sample(11)
+@pytest.mark.sample(17)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
@@ -115,7 +115,7 @@ def test_reduction_by_padding_mode(reduce, mode, backend):
     assert_matches_oracle(x, params, mixed, reduce, arguments, backend)
 
 
-@pytest.mark.sample(11)
+@pytest.mark.sample(17)
 @every_backend
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES[1::2], ids=str)
@@ -248,6 +248,7 @@ SOME = [list(TABLE.values())[i : i + 6] for i in range(0, len(TABLE), 6)]
 some_at_a_time = pytest.mark.parametrize("rows", SOME, ids=lambda rows: " ".join(row.name for row in rows))
 
 
+@pytest.mark.sample(3)
 @some_at_a_time
 def test_every_operation_in_a_kernel(rows):
     arguments = {"kernel_size": (3,), "padding": (1,)}
@@ -258,6 +259,7 @@ def test_every_operation_in_a_kernel(rows):
         assert_near(got, want, terms=64)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
 @settings(max_examples=settings.default.max_examples // 6)  # each is built
 @given(strategies.functions(), strategies.geometries(), st.sampled_from(sorted(BUILTIN)))

@@ -79,6 +79,7 @@ def test_verbose_names_the_source(cache):
     assert Path(path).read_text().startswith("// y = sum(exp(-(x - w) ** 2) + 0.125)\n")
 
 
+@pytest.mark.thorough
 def test_training_builds_both_passes_side_by_side(tmp_path):
     """Each compiler waits for the other; one after the other they would wait in vain, and fail."""
     pair = tmp_path / "c++"
@@ -119,6 +120,7 @@ def test_a_pass_that_cannot_be_built(tmp_path):
     assert "The reference backend computes instead" in done.stderr
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
 def test_no_compiler(tmp_path, compiler):
     done = run(tmp_path / "cache", "right()", ANYCONV_CXX=compiler)
@@ -127,6 +129,7 @@ def test_no_compiler(tmp_path, compiler):
     assert "The reference backend computes instead" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_compiler_that_fails(tmp_path):
     fake = tmp_path / "c++"
     fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo fake 1.0 && exit 0\necho it broke >&2\nexit 1\n')
@@ -187,6 +190,7 @@ def test_an_unwritable_cache(tmp_path, monkeypatch):
     assert "kernels are kept for this process only" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_cache_that_others_may_write_to(tmp_path):
     place = tmp_path / "open"
     place.mkdir()
@@ -263,6 +267,7 @@ def test_four_threads_on_one_cold_formula(tmp_path):
     assert done.stderr.count("tanh") == 1
 
 
+@pytest.mark.thorough
 def test_after_a_fork(cache):
     """The child has none of the threads of its parent's OpenMP runtime, and would wait for them for ever."""
     done = run(cache, """

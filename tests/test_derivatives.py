@@ -58,7 +58,7 @@ def test_that_comparison_can_fail():
         assert_derivatives(case, "reference")
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(7)
 @cell("autograd", "double backward and forward mode: every reduction")
 @pytest.mark.parametrize(
     ("reduce", "mode", "backend"),
@@ -73,7 +73,7 @@ def test_reductions(reduce, mode, backend):
     assert_derivatives(Case(function, reduce, names, {**SMALL, "padding_mode": mode}, (3, 3)), backend)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(7)
 @cell("autograd", "double backward and forward mode: every scope, vectors, whole fields")
 @pytest.mark.parametrize("scope", [*SCOPES, *VECTORS])
 def test_scopes(scope):
@@ -82,7 +82,7 @@ def test_scopes(scope):
     assert_derivatives(case, "reference")
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("backend", ["cpp"])
 @pytest.mark.parametrize("scope", ["center", "per_site nk", "shared of 2"])
 def test_scopes_by_kernels(scope, backend):
@@ -90,7 +90,7 @@ def test_scopes_by_kernels(scope, backend):
     assert_derivatives(Case(function, "max", {"w": "per_tap", "v": scope}, SMALL, (3, 3)), backend)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(7)
 @cell("autograd", "double backward and forward mode: every geometry and padding mode")
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
 @pytest.mark.parametrize("mode", ["zeros", "skip", "reflect", "replicate", "circular", 0.5])
@@ -162,6 +162,7 @@ def test_sums_of_convolutions(name):
         assert_near(got, want, terms=1000)
 
 
+@pytest.mark.thorough
 @cell("autograd", "gradcheck, gradgradcheck, forward over reverse")
 def test_whole_fields():
     formula = Formula(quadratic, "sum", operands={"q": anyconv.per_pair(size=16)}, field=(2, 2))
@@ -230,6 +231,7 @@ def test_ties_of_a_maximum_move_evenly(backend):
     assert move.item() == 1.0
 
 
+@pytest.mark.sample(3)
 @on_both
 @pytest.mark.parametrize("reduce", ["logsumexp", "norm2"])
 def test_equal_values_have_a_curvature(reduce, backend):

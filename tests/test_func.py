@@ -74,6 +74,7 @@ def test_first_derivatives(name, argnums, backend):
     assert_equal(lambda run: FIRST[name](run, argnums)(*at), backend)
 
 
+@pytest.mark.sample(5)
 @cell("torch.func", "hessian and every order of jacrev and jacfwd")
 @on_both
 @of_each

@@ -88,6 +88,7 @@ def test_a_function_read_back_is_none_of_tensors():
 # --- copies
 
 
+@pytest.mark.sample(3)
 @cell("modules", "deepcopy, pickle, torch.save, with formulas of lambdas")
 @pytest.mark.parametrize("name", EVERYTHING)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])

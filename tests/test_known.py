@@ -101,6 +101,7 @@ def _padded(image, size, mode, *, late):
     return torch.from_numpy(padded)[None, None], pads[0][0]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("backend", ["auto", "reference", "cpp"])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_scope_by_reduction(scope, reduce, groups, backend):
     assert_agrees(Case(with_one, reduce, {"w": "per_tap", "v": scope}, arguments, (4, 5)), backend)
 
 
-@pytest.mark.sample(17)
+@pytest.mark.sample(31)
 @every_backend
 @pytest.mark.parametrize(
     ("scope", "mode", "arguments", "size"),
@@ -179,7 +179,7 @@ def total(v):
     return v[0] + 2 * v[-1] * v[0]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(7)
 @every_backend
 @pytest.mark.parametrize("scope", VECTORS)
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
@@ -229,7 +229,7 @@ REDUCTIONS = {
 }
 
 
-@pytest.mark.sample(11)
+@pytest.mark.sample(17)
 @every_backend
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize(("arguments", "size"), GEOMETRIES, ids=str)
@@ -334,6 +334,7 @@ def test_whole_fields(reduce, mode, groups, backend):
         assert_near(got, want, terms=400)
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize("scope", ["guide", "per_site nk", "per_offset", "center"])
 def test_operands_of_whole_fields(scope, backend):
@@ -378,6 +379,7 @@ class AdderByHand(torch.autograd.Function):
 ADDER = {"x": lambda x, w: (w - x).clamp(-1, 1), "w": lambda x, w: x - w}
 
 
+@pytest.mark.sample(5)
 @every_backend
 @pytest.mark.parametrize(
     ("reduce", "which"), [("sum", ("x",)), ("sum", ("w",)), ("mean", ("x", "w")), ("logsumexp", ("x", "w"))]
@@ -473,6 +475,7 @@ def everything(x, w, c, m, g, l, k, s):  # noqa: E741
     return torch.tanh(x * w + s * c) * torch.cos(m) + 0.1 * g * l * k
 
 
+@pytest.mark.sample(4)
 @every_backend
 @pytest.mark.parametrize(
     "reduce", [pytest.param("mean", marks=pytest.mark.thorough), "logsumexp", ("over", "max", "sum")]
@@ -536,6 +539,7 @@ def formulas(draw):
     return names, scope["written"], reduce
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
 @hypothesis.settings(max_examples=8)
 @given(

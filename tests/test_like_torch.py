@@ -29,7 +29,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 @pytest.mark.parametrize("groups", [1, 2])

@@ -37,7 +37,7 @@ def small(name):
 # --- against the way it is usually written
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(9)
 @every
 def test_it_is_what_is_published(name):
     """Values and every gradient, published ones too, in the dtype that people train in."""
@@ -123,7 +123,7 @@ def hard_images():
     yield "empty", torch.zeros(0, 2, 6, 6)
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(11)
 @every
 def test_values_and_gradients_are_finite(name):
     recipe = SHELF[name]
@@ -150,6 +150,7 @@ def test_weights_that_are_all_zero_or_hit_a_template_exactly_are_finite():
         assert all(v.isfinite().all() for v in (y, *torch.autograd.grad(y.sum(), (x, *layer.parameters())))), name
 
 
+@pytest.mark.sample(4)
 @every
 @pytest.mark.parametrize("dims", [1, 3])
 def test_it_has_one_and_three_axes(name, dims):
@@ -176,6 +177,7 @@ def test_it_has_one_and_three_axes(name, dims):
 # --- against libraries, and laws
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("size", [(3, 3), (2, 4), (5, 2)])
 @pytest.mark.parametrize("mode", ["skip", "replicate", "circular", "reflect", 0.25])
 @pytest.mark.parametrize("learned", [False, True])
@@ -405,7 +407,7 @@ def test_a_recipe_is_data(name):
     assert name in repr(recipe)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(20)
 @every
 def test_it_draws_itself(name, tmp_path):
     figure = SHELF[name].draw()

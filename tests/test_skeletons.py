@@ -68,7 +68,7 @@ def test_the_skeletons_are_the_ordinary_convolution(tmp_path, march, library):
     assert done.returncode == 0
 
 
-@pytest.mark.sample(6)
+@pytest.mark.thorough
 def test_the_skeletons_are_clean_of_address_and_undefined_behavior(tmp_path, library):
     if build.is_zig(build.compiler().command):
         pytest.skip("zig brings no library of clang's address sanitizer")
@@ -160,7 +160,7 @@ def assert_kernels_are_right(name, dtype):
             assert_as_good_as(got, plain, want, scale=1.0)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", [*ulp.ONE, *ulp.TWO])
 def test_functions_are_within_two_units(name, tmp_path_factory):
     """A sample of what `numerics/ulp.py` tries in full."""

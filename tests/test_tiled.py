@@ -22,6 +22,7 @@ LAYERS = {
 CHANNELS = {"one channel": 1, "strided, dilated": 3, "depthwise": 8, "centers": 2, "median": 2}
 
 
+@pytest.mark.sample(4)
 @cell("large images", "`anyconv.tiled`: the bits of the whole image, any padding but circular")
 @pytest.mark.parametrize("mode", ["zeros", "skip", "reflect", "replicate", 0.5])
 @pytest.mark.parametrize("name", LAYERS)

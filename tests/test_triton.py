@@ -67,7 +67,7 @@ def test_geometry(geometry, reduce, groups):
         assert_near(got, want, terms=want.numel() + gold[0].numel())
 
 
-@pytest.mark.sample(9)
+@pytest.mark.sample(17)
 @some_at_a_time
 def test_every_operation(rows):
     """In float32, whose values and gradients the exact ones round to."""
@@ -80,7 +80,7 @@ def test_every_operation(rows):
         assert_near(got, want, terms=64)
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(
     ("scope", "reduce", "mode"),
     paired(
@@ -126,7 +126,7 @@ def test_two_levels(taps, channels, mode):
     assert_agrees(Case(function, ("over", taps, channels), {"w": "per_tap"}, arguments, (3, 3), c_out=4))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
 def test_an_epilogue_of_two_values(mode):
     """Also with an operand for each site, and where only a depthwise filter sees a channel."""
@@ -186,6 +186,7 @@ def test_gradients_of_ones_own():
     )
 
 
+@pytest.mark.thorough
 def test_a_bias_and_tensors_of_any_strides():
     x = torch.randn(2, 5, 4, 6, dtype=torch.float64)[:, 1:, :, ::2].contiguous(memory_format=torch.channels_last)
     leaves = [
