@@ -248,6 +248,7 @@ def test_eight_processes_at_once(tmp_path):
     assert [e.name for e in (tmp_path / "cache").iterdir() if e.name.startswith(".")] == []
 
 
+@pytest.mark.thorough
 def test_four_threads_on_one_cold_formula(tmp_path):
     done = run(tmp_path / "cache", """
         def cold():
