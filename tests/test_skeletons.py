@@ -91,7 +91,6 @@ def instruction_set(request, monkeypatch, as_users):
     flags = (*build.FLAGS, build.OPTIMIZATION, march_of(march))
     machine = this_machine() if march == "native" else machine_of(platform.machine(), SETS[march])
     monkeypatch.setattr(build, "flags", lambda: flags)
-    monkeypatch.setattr(kernel, "flags", lambda: flags)
     for module in (kernel, launch):
         monkeypatch.setattr(module, "this_machine", lambda: machine)
     monkeypatch.setattr(kernel, "_loaded", {})

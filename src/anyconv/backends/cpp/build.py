@@ -33,7 +33,7 @@ FLAGS = (
 )  # fmt: skip
 OPTIMIZATION = "-O2"  # the one flag that changes nothing but time: values are the same at -O0
 # evaluations side by side, as Clang orders them: one alone waits for each of its results
-FOR_GCC = ("-fschedule-insns", "-fsched-pressure")
+FOR_COSTLY_BY_GCC = ("-fschedule-insns", "-fsched-pressure")
 TIMEOUT = 300.0
 
 
@@ -49,11 +49,21 @@ class Compiler:
         command: starts the compiler; the arguments follow.
         version: what the compiler calls itself.
         own: arguments that other compilers do not take; they link the C library and its mathematics, and nothing else.
+        costly: arguments for maps of many instructions. They slow down those of few, where loads decide.
     """
 
     command: tuple[str, ...]
     version: str
     own: tuple[str, ...] = ("-lm",)
+    costly: tuple[str, ...] = ()
+
+    def arguments(self, *, costly: bool) -> tuple[str, ...]:
+        """Return all arguments for a text.
+
+        Args:
+            costly: its map takes many instructions.
+        """
+        return (*flags(), *self.costly * costly, *self.own)
 
 
 def compiler() -> Compiler:
@@ -93,7 +103,7 @@ def find(candidate: str, path: str) -> Compiler | None:
     version = done.stdout.strip()
     if is_zig(command):
         return Compiler(command, version, _for_zig())
-    return Compiler(command, version, (*FOR_GCC, "-lm") if "Free Software Foundation" in version else ("-lm",))
+    return Compiler(command, version, costly=FOR_COSTLY_BY_GCC if "Free Software Foundation" in version else ())
 
 
 def _ziglang() -> tuple[str, ...]:
@@ -137,14 +147,14 @@ def flags() -> tuple[str, ...]:
     return (*FLAGS, OPTIMIZATION, "-march=native")
 
 
-def command_for(text: Path, library: Path) -> list[str]:
+def command_for(text: Path, library: Path, *, costly: bool = False) -> list[str]:
     """Return the command that makes a library of a text.
 
     Raises:
         BuildError: there is no compiler.
     """
     made = compiler()
-    return [*made.command, *flags(), f"-I{SKELETONS}", str(text), "-o", str(library), *made.own]
+    return [*made.command, f"-I{SKELETONS}", str(text), "-o", str(library), *made.arguments(costly=costly)]
 
 
 def build(source: Source, folder: Path) -> None:
@@ -155,7 +165,7 @@ def build(source: Source, folder: Path) -> None:
     """
     text, library = folder / "kernel.cpp", folder / LIBRARY
     text.write_text(source.text, encoding="utf-8")
-    command = command_for(text, library)
+    command = command_for(text, library, costly=source.costly)
     try:
         done = run(command, TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:

@@ -25,7 +25,7 @@ from ...plan import Problem, schedule
 from ...plan.machine import this_machine
 from ...plan.schedule import Work
 from ..functor import functor
-from .build import BuildError, build, compiler, flags
+from .build import BuildError, build, compiler
 from .render import Source, Variant, render, skeletons
 
 
@@ -135,9 +135,8 @@ def open_library(source: Source) -> ctypes.CDLL:
     parts = (
         source.text,
         skeletons(),
-        *flags(),
         *made.command,
-        *made.own,
+        *made.arguments(costly=source.costly),
         made.version,
         machine.name,
         *machine.features,

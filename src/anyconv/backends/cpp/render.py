@@ -16,7 +16,7 @@ from pathlib import Path
 from ...formula import Formula
 from ...mathematics import Mathematics
 from ...plan.machine import Machine
-from ...plan.schedule import Tile, cost, multiplies, tile
+from ...plan.schedule import CHEAP, Tile, cost, multiplies, tile
 from ...variables import Variable
 from ..functor import INNER, OUTER, USER, Functor, functor
 from ..layout import Layout
@@ -70,6 +70,7 @@ class Source:
         dtype: of the tensors.
         passes: what it computes.
         variant: the calls it serves.
+        costly: the map takes so many instructions that loads do not decide.
     """
 
     formula: str
@@ -79,6 +80,7 @@ class Source:
     dtype: str
     passes: tuple[str, ...]
     variant: Variant
+    costly: bool = field(default=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -133,7 +135,7 @@ struct Functor {{
 
 {chr(10).join(f'#include "{ENTRY[name, m.needs_planes]}_entry.hpp"' for name in passes)}
 """
-    return Source(title, text, made, tiles, dtype, passes, variant)
+    return Source(title, text, made, tiles, dtype, passes, variant, costly=cost(*values) > CHEAP)
 
 
 def skeletons() -> str:
