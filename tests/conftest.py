@@ -65,6 +65,11 @@ def as_users(monkeypatch):
         monkeypatch.delenv("ANYCONV_CXX", raising=False)
 
 
+def forget_schedules():
+    for function in (schedule.forward, schedule.backward, schedule.forward_lanes, schedule.backward_lanes):
+        function.cache_clear()
+
+
 @pytest.fixture
 def backend(request, monkeypatch):
     """A backend by name; ``channels`` (or groups of one) and ``sites`` are cpp with its lanes forced, and the smallest chunks."""
@@ -73,11 +78,9 @@ def backend(request, monkeypatch):
         forced = (name, "groups" if name == "channels" else name)
         monkeypatch.setattr(schedule, "_lanes", lambda work, across, lanes: forced[work.depthwise])
         monkeypatch.setattr(schedule, "_chunk", lambda work, *_, **__: tuple(min(2, s) for s in work.sites))
-        schedule.forward.cache_clear()
-        schedule.backward.cache_clear()
+        forget_schedules()
     yield "reference" if name == "reference" else "cpp"
-    schedule.forward.cache_clear()
-    schedule.backward.cache_clear()
+    forget_schedules()
 
 
 @pytest.fixture

@@ -167,11 +167,13 @@ class Work:
         return self.geometry.sites(self.size)
 
 
+@functools.lru_cache(maxsize=1024)
 def forward_lanes(work: Work, machine: Machine) -> str:
     """Choose the lanes of a forward pass: ``"channels"`` are filters."""
     return "sites" if work.images else _lanes(work, work.filters, machine.lanes(work.itemsize))
 
 
+@functools.lru_cache(maxsize=1024)
 def backward_lanes(work: Work, machine: Machine) -> str:
     """Choose the lanes of a backward pass."""
     return "sites" if work.images else _lanes(work, work.channels, machine.lanes(work.itemsize))

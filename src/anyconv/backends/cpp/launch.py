@@ -46,7 +46,7 @@ def gradients(
     work = call.work
     state = None
     if kept.numel():
-        state = _state(kept, grad.shape, schedule.forward_lanes(work, this_machine()))
+        state = _state(kept, grad.shape, kernel.source.variant.lanes)
     found = outer_gradients(call.problem, tensors, state, grad, wanted) if m.outer else {}
     inside = {v.source for v in m.variables if not v.frozen}
     if not inside & wanted:
