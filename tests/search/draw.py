@@ -266,10 +266,10 @@ def case(seed: int, index: int, per_formula: int = 30, shares: Shares = Shares()
     kind = _kind(shared, drawn, shares)
     p = place(shared, drawn, kind, mode, long=numbers == "long", small=on_triton)
     dtype = drawn.dtype if drawn.cpp else DTYPES[(group + number // 3) % len(DTYPES)]
-    backend = "triton" if on_triton and way == 0 else "reference" if second or on_triton else _backend(rng, drawn, way)
+    backend = "triton" if on_triton and way == 0 else "reference" if on_triton else _backend(rng, drawn, way)
     return Case(
         drawn.source, p, dtype, numbers, list(LAYOUTS)[(way + group + number) % len(LAYOUTS)],
-        rng.choice(("xwg", "xwg", "x", "w", "g", "xg")), backend, second and backend == "reference",
+        rng.choice(("xwg", "xwg", "x", "w", "g", "xg")), backend, second and backend != "triton",
         rng.choice((1, 1, 1, 1, 1, 2, 3)), seed=shared.randrange(2**31), origin=(seed, index),
     )  # fmt: skip
 
