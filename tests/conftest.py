@@ -47,6 +47,13 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     mark_thorough(items)
+    if not torch.cuda.is_available():
+        alone = pytest.mark.skip(
+            reason="this machine has no GPU, and an interpreter no half precisions, streams or graphs"
+        )
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(alone)
 
 
 @pytest.fixture(autouse=True)

@@ -152,7 +152,7 @@ def test_reduction_by_dtype(reduce, dtype, backend):
         assert_as_good_as(got, rounded.to(dtype), want, scale=max(g.abs().max().item() for g in gold))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("mode", ["zeros", "skip"])
 def test_reduction_on_a_gpu(reduce, mode):

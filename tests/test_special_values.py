@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from checks import assert_near, assert_same
+from test_battery import SPELLED
 
 import anyconv
 from anyconv import Formula
+from anyconv.expr.ops import TABLE
 from anyconv.reductions import BUILTIN
 
 INF = math.inf
@@ -138,3 +140,87 @@ def test_autocast_leaves_float64_alone():
         assert anyconv.conv2d(x, w.double(), lambda x, w: x - w).dtype == torch.float64
         with pytest.raises(anyconv.AnyConvError, match="Convert one of them"):
             anyconv.conv2d(x, w, lambda x, w: x - w)
+
+
+def alone_and_in_company(name, dtype, count):
+    """The values of an operation of pixels and guides, among mild numbers and among hostile ones."""
+    torch.manual_seed(0)
+    values = [2 * torch.rand(1, 1, 40, dtype=dtype) + 0.1 for _ in range(count)]
+    function = SPELLED.get(name) or next(
+        filter(None, (getattr(place, name, None) for place in (torch, F, torch.special)))
+    )
+    formula = Formula(
+        (lambda x, g, h: function(*(x, g, h)[:count]) + 0 * (g + h)),
+        operands={"g": anyconv.guide(), "h": anyconv.guide()},
+    )
+    found = []
+    for company in (0.5, 1e30, math.inf, math.nan):
+        mixed = [torch.stack([v, torch.full_like(v, company)], -1).flatten(-2) for v in values]
+        mixed += [torch.zeros_like(mixed[0])] * (3 - count)
+        x, g, h = mixed
+        found.append(anyconv.Pool1d(1, formula, backend="cpp")(x, g=g, h=h)[..., ::2])
+    return found
+
+
+BRANCH = [
+    "sin",
+    "cos",
+    "tan",
+    "pow",
+    "ldexp",
+]  # kernels look at all lanes at once, and go another way where one needs it
+OPERATIONS = [
+    row.name
+    for row in TABLE.values()
+    if row.result == "real" and all(p.kind == "real" for p in row.params) and row.name not in BRANCH
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BRANCH + [pytest.param(n, marks=pytest.mark.thorough) for n in OPERATIONS])
+def test_a_number_does_not_depend_on_its_neighbors(name, dtype):
+    """Which are others in the backward pass, where a maximum is known by being equal."""
+    alone, *others = alone_and_in_company(name, dtype, len(TABLE[name].params))
+    assert alone.isfinite().any()
+    assert all(torch.equal(alone.nan_to_num(7.0), other.nan_to_num(7.0)) for other in others)
+
+
+def test_a_kernels_maximum_is_found_again_beside_huge_numbers():
+    """The sine of a huge number is computed in double; the others beside it, as ever."""
+    x = torch.rand(1, 1, 64)
+    w = torch.full((1, 1, 3), 0.5)
+    x[..., ::9] = 1e6
+    x.requires_grad_()
+    y = anyconv.conv1d(x, w, Formula(lambda x, w: torch.where(x > 10, -1, torch.sin(x)) + w, "max"), backend="cpp")
+    (gx,) = torch.autograd.grad(y.sum(), x)
+    gold = x.detach().double().requires_grad_()
+    fields = torch.where(gold > 10, -1, torch.sin(gold)).unfold(-1, 3, 1).amax(-1)
+    (want,) = torch.autograd.grad(fields.sum(), gold)
+    assert_near(gx, want, terms=3)
+
+
+def test_the_reference_backends_maximum_is_found_again_where_a_number_is_spread():
+    """Some of torch's functions round in another way where memory lies in another way."""
+    formula = Formula(
+        lambda x, w, a: (torch.atan2(x, torch.abs(a) + 0.1).tanh(), w), "argmax", operands={"a": anyconv.shared()}
+    )
+    for _ in range(30):
+        x, w, a = (torch.randn(shape).bfloat16().requires_grad_() for shape in ((2, 2, 3, 3), (2, 2, 2, 2), ()))
+        y = anyconv.conv2d(x, {"w": w, "a": a}, formula, backend="reference")
+        (gw,) = torch.autograd.grad(y.sum(), w)
+        assert gw.sum() == y.numel()  # each output is a weight
+
+
+def test_torchs_faults_are_not_those_of_the_reference_backend():
+    x = torch.tensor([[[math.nan, 2.0, -2.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    shrunk = anyconv.Pool1d(1, Formula(lambda x: F.hardshrink(x)), backend="reference")
+    (gx,) = torch.autograd.grad(shrunk(x).sum(), x)
+    assert gx[0, 0].tolist() == [1, 1, 1, 0]
+    squashed = anyconv.Pool1d(1, Formula(lambda x: F.hardsigmoid(x)), backend="reference")
+    (gx,) = torch.autograd.grad(squashed(x).sum(), x)
+    assert gx[0, 0, 1:].tolist() == [1 / 6] * 3  # torch's is that of float32
+    s = torch.zeros(2, requires_grad=True)
+    clamped = Formula(lambda x, w, s: w * torch.clamp(s, s - 1, x + 3), operands={"s": anyconv.per_filter()})
+    y = anyconv.conv1d(torch.zeros(1, 1, 4), {"w": torch.ones(2, 1, 1), "s": s}, clamped, backend="reference")
+    (gs,) = torch.autograd.grad(y.sum(), s)  # torch's clamp cannot broadcast there
+    assert gs.tolist() == [4, 4]

@@ -26,9 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 choose_module = importlib.import_module("anyconv.plan.choose")  # the package has a function of that name
 HAS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if HAS_GPU else "cpu"
-on_a_gpu = pytest.mark.skipif(
-    not HAS_GPU, reason="this machine has no GPU, and an interpreted kernel no half precisions, streams and graphs"
-)
 
 
 def there(run, x, tensors, *rest):
@@ -247,7 +244,7 @@ def test_two_runs_give_the_same_bits():
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("reduce", BUILTIN)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(reduce, dtype):
@@ -339,7 +336,7 @@ def values_of(layer, x):
     return [y.detach(), *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_it_is_captured_in_a_graph():
     layer, x = layer_and_input()
     want = values_of(layer, x)
@@ -354,7 +351,7 @@ def test_it_is_captured_in_a_graph():
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_it_runs_on_a_stream_of_its_own():
     layer, x = layer_and_input()
     want, side = values_of(layer, x), torch.cuda.Stream()
@@ -365,6 +362,7 @@ def test_it_runs_on_a_stream_of_its_own():
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has no second GPU")
 def test_it_runs_where_its_tensors_are():
     layer, x = layer_and_input()
@@ -373,7 +371,7 @@ def test_it_runs_where_its_tensors_are():
     assert all(b.device.index == 1 and torch.equal(a.cpu(), b.cpu()) for a, b in zip(want, got, strict=True))
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_a_network_around_it_is_compiled():
     layer, x = layer_and_input()
     network = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 1), layer, torch.nn.ReLU()).cuda()
@@ -382,7 +380,7 @@ def test_a_network_around_it_is_compiled():
         torch.testing.assert_close(a, b)
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_places_beyond_32_bits():
     """The last sites of a tensor of more than 2**31 numbers."""
     x = torch.zeros(2**31 // 2**20 + 1, 1, 1024, 1024, dtype=torch.float16, device="cuda")

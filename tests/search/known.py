@@ -70,7 +70,7 @@ KNOWN = (
     Known(
         "where around a pole", "a pole or NaN in the branch not taken spoils a gradient (issue 21.8)",
         lambda case, backend: "where(" in _texts(case),
-        lambda case, f: f.kind == "spoiled" and _gradient(f),
+        lambda case, f: f.kind in {"spoiled", "not finite"} and _gradient(f),
     ),
     Known(
         "native in half", "torch's convolutions sum in half precision, and slopes are evaluated in it (issue 21.3)",

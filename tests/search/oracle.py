@@ -30,7 +30,26 @@ Argument = Tensor | list[Tensor]
 
 def compiled(text: str) -> Callable[..., Any]:
     """The function of a text, as a user's."""
-    return eval(text, {"torch": torch, "F": F, "math": math})
+    return eval(text, {"torch": torch, "F": _Functional(), "math": math})
+
+
+class _Functional:
+    """``torch.nn.functional``, but for two functions.
+
+    The gradient of ``hardshrink`` at NaN depends on where the number lies in memory. That of ``hardsigmoid`` in float64 is
+    a sixth as float32 knows it.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(F, name)
+
+    @staticmethod
+    def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+        return torch.where(x.abs() <= lambd, 0.0, x)
+
+    @staticmethod
+    def hardsigmoid(x: Tensor) -> Tensor:
+        return F.relu6(x + 3) / 6
 
 
 @functools.lru_cache(maxsize=4096)
@@ -38,7 +57,8 @@ def selecting(text: str) -> Callable[..., Any]:
     """The function of a text, each ``where`` of which evaluates its branches where they are taken."""
     tree = ast.fix_missing_locations(_Selecting().visit(ast.parse(text, mode="eval")))
     return eval(
-        compile(tree, "<oracle>", "eval"), {"torch": torch, "F": F, "math": math, "_select": _select, "_floor": _floor}
+        compile(tree, "<oracle>", "eval"),
+        {"torch": torch, "F": _Functional(), "math": math, "_select": _select, "_floor": _floor},
     )
 
 
@@ -293,7 +313,7 @@ def evaluate(source: Source, place: Place, tensors: dict[str, Tensor]) -> Tensor
     """``y[n, o, *sites]``; ``tensors`` holds ``x``, the operands, and ``bias`` if there is one."""
     scene = Scene(source, place, tensors)
     pixel, *names = names_of(source.map)
-    arguments = scene.arguments(names)
+    arguments = _spread(scene.arguments(names))  # torch.clamp cannot be differentiated for every broadcast
     given = [
         a.detach() if name in dict(source.gradient) else a for name, a in zip([pixel, *names], arguments, strict=True)
     ]
@@ -320,6 +340,13 @@ def evaluate(source: Source, place: Place, tensors: dict[str, Tensor]) -> Tensor
     if "bias" in tensors:
         y = y + tensors["bias"].reshape(-1, *(1,) * place.dims)
     return y
+
+
+def _spread(arguments: list[Any]) -> list[Any]:
+    """Arguments of one shape."""
+    flat = [t for a in arguments for t in (a if isinstance(a, list) else [a])]
+    shape = torch.broadcast_shapes(*(t.shape for t in flat))
+    return [[t.expand(shape) for t in a] if isinstance(a, list) else a.expand(shape) for a in arguments]
 
 
 def _reduced(source: Source, place: Place, scene: Scene, values: list[Tensor]) -> list[Tensor]:
@@ -416,7 +443,9 @@ def _weighted(one: str, values: list[Tensor], taken: Tensor) -> Tensor:
     if one == "softmax":
         key = _filled(key, taken, -math.inf)
         most = key.detach().amax(-2, keepdim=True)
-        weight = torch.where((key == most) & key.isinf(), 1.0, (key - torch.where(most.isfinite(), most, 0.0)).exp())
+        weight = torch.where(
+            most.isinf(), (key == most).to(key.dtype), (key - torch.where(most.isfinite(), most, 0.0)).exp()
+        )
         if bool((most == -math.inf).any()):  # all are masked, or there are none
             weight = torch.where(most == -math.inf, 0.0, weight)
             total = torch.where(taken.any(0) & (most[..., 0, :] == -math.inf), 1.0, weight.sum(-2))

@@ -5,8 +5,8 @@ up to one ``eps`` of the working precision, at random (Monte Carlo arithmetic, P
 rounding *as the user wrote it* can move it; inputs are exact, so a rewriting that cancels (``x * w - level * w`` for
 ``(x - level) * w``) exceeds it. Three rules make it sharp:
 
-* A result that float32 holds exactly is not moved: sums and products of small numbers, and exact differences, are exact.
-  A sum of many terms has to be exact on its way, too.
+* A result that the working precision holds exactly is not moved: sums and products of small numbers, and exact
+  differences, are exact. A sum of many terms is exact where all of them are multiples of one number that fits often enough.
 * Equal results of an operation move equally, so that ties stay ties. What flips by rounding moves far, and is undecided.
 * A sum moves by ``eps`` of the sum of its terms' sizes, and more where they are many, for one after the other is added:
   by the root of their number, as a random walk, from 16 on; a product of many by ``eps`` times their number.
@@ -39,6 +39,9 @@ EXACT = {
     "new_ones", "unsqueeze_copy", "lift_fresh_copy", "fmod", "frexp", "hardshrink", "heaviside", "rand_like", "isnan",
 }  # fmt: skip
 
+SUMS = ("sum", "nansum", "cumsum", "index_add", "index_put", "_index_put_impl")
+POLYGAMMA = 1e-9  # torch's is good to nine digits, in float64 too
+
 
 def eps_of(dtype: torch.dtype) -> float:
     """The precision of the arithmetic in a dtype."""
@@ -46,11 +49,15 @@ def eps_of(dtype: torch.dtype) -> float:
 
 
 class Rounding(TorchDispatchMode):
-    """Under it, every result of a floating-point operation moves by up to one ``eps``, as a seed says."""
+    """Under it, every result of a floating-point operation moves by up to one ``eps``, as a seed says.
 
-    def __init__(self, eps: float, seed: int) -> None:
+    Args:
+        narrow: the dtype whose numbers are exact.
+    """
+
+    def __init__(self, eps: float, seed: int, narrow: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.eps, self.count = eps, itertools.count(seed * 7919 + 1)
+        self.eps, self.narrow, self.count = eps, narrow, itertools.count(seed * 7919 + 1)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -60,28 +67,29 @@ class Rounding(TorchDispatchMode):
         of = args[0] if args and isinstance(args[0], Tensor) else None
         if name in EXACT or func.is_view or (of is not None and not of.is_floating_point()):
             return func(*args, **kwargs)
-        scale = self._scale(func, name, args, kwargs, inplace=inplace)
+        scale = self._scale(func, name, args, kwargs)
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor):
             return out
         if out.dtype != torch.float64 or out.numel() == 0 or out._is_zerotensor():  # which has no memory
             return out
-        moved = self._moved(out, scale)
+        moved = self._moved(out, scale, _grain(args) if name in SUMS else None)
         return out.copy_(moved) if inplace else moved
 
-    def _moved(self, out: Tensor, scale: Tensor | None) -> Tensor:
+    def _moved(self, out: Tensor, scale: Tensor | None, grain: Tensor | None) -> Tensor:
         mixer = _MIXERS[next(self.count) % 4] * (2 * next(self.count) + 1) % 2**64
         mixer = mixer - 2**64 if mixer >= 2**63 else mixer
-        way = (out.contiguous().view(torch.int64) * mixer).double()  # between -2 ** 63 and 2 ** 63
+        seen = out if scale is None else torch.where(out == 0, scale, out)  # terms that cancel do so by luck
+        way = (seen.contiguous().view(torch.int64) * mixer).double()  # between -2 ** 63 and 2 ** 63
         moved = torch.addcmul(out, way, out if scale is None else scale, value=self.eps * 2.0**-63)
-        exact = out.float() == out
-        if scale is not None:  # partial sums are as large as all terms together, and need as many bits, or a few more
-            wide = 5 * scale
-            exact &= wide.float() == wide
+        exact = out.to(self.narrow) == out
+        if grain is not None and scale is not None:
+            exact &= scale * torch.finfo(self.narrow).eps < grain
+        elif scale is not None:  # partial products need as many bits as all together, or a few more
+            exact &= (5 * scale).to(self.narrow) == 5 * scale
         return torch.where(exact, out, moved)
 
-    @staticmethod
-    def _scale(func: Any, name: str, args: Any, kwargs: Any, *, inplace: bool) -> Tensor | None:
+    def _scale(self, func: Any, name: str, args: Any, kwargs: Any) -> Tensor | None:
         """The size of a sum's terms, or None: that of the result."""
         if name in ("sum", "mean", "nansum", "cumsum"):
             scale = func(args[0].abs(), *args[1:], **kwargs)
@@ -90,6 +98,21 @@ class Rounding(TorchDispatchMode):
             return torch.index_add(args[0].abs(), args[1], args[2], args[3].abs())
         if name in ("index_put", "_index_put_impl"):
             return torch.index_put(args[0].abs(), list(args[1]), args[2].abs(), *args[3:4])
+        if name in ("logaddexp", "logaddexp2"):  # the larger one, and what is added to it
+            return torch.maximum(func(*args, **kwargs).abs(), torch.maximum(args[0].abs(), args[1].abs()))
+        if name == "polygamma":
+            return func(*args, **kwargs).abs() * max(1.0, POLYGAMMA / self.eps)
         if name == "prod":
             return func(*args, **kwargs).abs() * max(1, args[0].shape[args[1]] if len(args) > 1 else args[0].numel())
         return None
+
+
+def _grain(args: Any) -> Tensor | None:
+    """The largest power of two that divides all terms of a sum; infinity where all are zero."""
+    terms = [t.flatten() for t in args if isinstance(t, Tensor) and t.dtype == torch.float64]
+    if not terms:
+        return None
+    mantissa, exponent = torch.frexp(torch.cat(terms))
+    bits = (mantissa * 2.0**53).long()
+    lowest = (bits & -bits).double() * 2.0 ** (exponent.double() - 53)
+    return torch.where(lowest == 0, math.inf, lowest).min() if lowest.numel() else None

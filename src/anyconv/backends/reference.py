@@ -154,9 +154,18 @@ def _outer(call: Call, x: Tensor, operands: tuple[Tensor, ...]) -> dict[str, Ten
 
 
 def _inputs(call: Call, spread: list[Tensor], t: int, k: Ints, block: Slices) -> list[Tensor]:
-    """What the variables of the map are for one block of one tap."""
-    variables = zip(call.mathematics.variables, spread, strict=True)
-    return [call.spread.at(v, s, t, k, block).to(call.compute) for v, s in variables]
+    """What the variables of the map are for one block of one tap.
+
+    A single number is spread over the pixels it meets. Autograd would sum its gradient to one number, and torch's sum
+    to one number depends on the number of threads. Forward and backward pass both see it so: some of torch's functions
+    round in another way where memory lies in another way, and a maximum is known by being equal.
+    """
+    shape = call.shape(block, k)
+    parts = (
+        call.spread.at(v, s, t, k, block).to(call.compute)
+        for v, s in zip(call.mathematics.variables, spread, strict=True)
+    )
+    return [part.expand(shape) if part.numel() == 1 else part for part in parts]
 
 
 def _inner_states(call: Call, inner: Fold, spread: list[Tensor], block: Slices) -> State:
@@ -227,7 +236,7 @@ def _block_gradients(
     for t, k in call.taps():
         inputs = _inputs(call, spread, t, k, block)
         shape = call.shape(block, k)
-        leaves = [_leaf(i.detach(), shape) for i in inputs]
+        leaves = [i.detach() for i in inputs]
         for v, leaf, total in zip(f.variables, leaves, sums, strict=True):
             leaf.requires_grad_(total is not None and v.name not in slopes)
         with torch.enable_grad():
@@ -274,11 +283,3 @@ def _replaced(call: Call, slopes: tuple[Expr, ...], leaves: list[Tensor], g_valu
     named = {v.name: leaf.detach() for v, leaf in zip(call.mathematics.variables, leaves, strict=True)}
     found = evaluate_all(slopes, named, call.library)
     return sum((g * s for g, s in zip(g_values, found, strict=True)), torch.zeros(()))
-
-
-def _leaf(part: Tensor, shape: Ints) -> Tensor:
-    """What a map is differentiated with respect to: a single number is spread over the pixels it meets.
-
-    Autograd would sum its gradient to one number, and torch's sum to one number depends on the number of threads.
-    """
-    return part.expand(shape) if part.numel() == 1 else part

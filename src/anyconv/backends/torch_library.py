@@ -23,10 +23,15 @@ _WITH_NUMBERS: dict[str, Call] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
     "pow": operator.pow, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
     "eq": operator.eq, "ne": operator.ne, "softplus": F.softplus, "leaky_relu": F.leaky_relu, "elu": F.elu,
-    "celu": F.celu, "hardtanh": F.hardtanh, "softshrink": F.softshrink, "hardshrink": F.hardshrink,
-    "threshold": F.threshold, "polygamma": lambda n, x: torch.polygamma(int(n), x),
+    "celu": F.celu, "hardtanh": F.hardtanh, "softshrink": F.softshrink, "threshold": F.threshold,
+    "polygamma": lambda n, x: torch.polygamma(int(n), x),
 }  # fmt: skip
 _NAMED_OTHERWISE: dict[str, Call] = {
+    # torch's own backward pass fails where the number is smaller than one of its limits and they are to be broadcast
+    "clamp": lambda x, lo, hi: torch.clamp(*torch.broadcast_tensors(x, lo, hi)),
+    "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # torch's own gradient, in float64, is 1 / 6 as float32 knows it
+    # torch's own gradient at NaN depends on where the number lies in memory
+    "hardshrink": lambda x, bound: torch.where((x >= -bound) & (x <= bound), 0, x),
     "clamp_min": lambda x, lo: torch.clamp(x, min=lo),
     "clamp_max": lambda x, hi: torch.clamp(x, max=hi),
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),

@@ -101,11 +101,20 @@ INLINE f32v log1p(f32v x) {  // what 1 + x loses goes back into f
     return select<f32v>((abs(x) < 0x1p-25f) | (x == INF), x, y);
 }
 
-// circular functions: x = n pi + r, or n pi/2 + r, in three parts; huge arguments, one lane at a time, in double
+// circular functions: x = n pi + r, or n pi/2 + r, in three parts; huge arguments, one lane at a time, in double. The other
+// lanes keep y: a number must not depend on its neighbors, which are others in the backward pass, where a maximum is
+// known by being equal.
 constexpr float HUGE = 0x1p17f;
-NOINLINE static f32v huge_sin(f32v x) { return lanes(x, [](float a) { return __builtin_sin(double(a)); }); }
-NOINLINE static f32v huge_cos(f32v x) { return lanes(x, [](float a) { return __builtin_cos(double(a)); }); }
-NOINLINE static f32v huge_tan(f32v x) { return lanes(x, [](float a) { return __builtin_tan(double(a)); }); }
+INLINE f32v of_huge(f32v x, f32v huge, f32v y) { return select<f32v>(abs(x) > HUGE, huge, y); }
+NOINLINE static f32v huge_sin(f32v x, f32v y) {
+    return of_huge(x, lanes(x, [](float a) { return __builtin_sin(double(a)); }), y);
+}
+NOINLINE static f32v huge_cos(f32v x, f32v y) {
+    return of_huge(x, lanes(x, [](float a) { return __builtin_cos(double(a)); }), y);
+}
+NOINLINE static f32v huge_tan(f32v x, f32v y) {
+    return of_huge(x, lanes(x, [](float a) { return __builtin_tan(double(a)); }), y);
+}
 INLINE f32v turned(f32v y, f32v counted) { return real(bits(y) ^ (bits(counted) << 31)); }  // -y where n is odd
 INLINE f32v sin_of_rest(f32v x, f32v n) {  // sin(x - n pi)
     static constexpr float P[] = {-0.166666597f, 0.00833307113f, -0.000198099544f, 2.60649563e-06f};
@@ -114,27 +123,26 @@ INLINE f32v sin_of_rest(f32v x, f32v n) {  // sin(x - n pi)
     return fma(z * polynomial(z, P), r, r);
 }
 INLINE f32v sin(f32v x) {
-    f32v a = abs(x);
-    if (__builtin_expect(any_above(a, HUGE), 0)) return huge_sin(x);
-    f32v counted = fma(a, splat(0.318309886f), splat(MAGIC)), y = sin_of_rest(a, counted - MAGIC);
-    return real(bits(turned(y, counted)) ^ (bits(x) & Traits<f32v>::sign));
+    f32v a = abs(x), counted = fma(a, splat(0.318309886f), splat(MAGIC));
+    f32v y = real(bits(turned(sin_of_rest(a, counted - MAGIC), counted)) ^ (bits(x) & Traits<f32v>::sign));
+    return __builtin_expect(any_above(a, HUGE), 0) ? huge_sin(x, y) : y;
 }
 INLINE f32v cos(f32v x) {  // sin(x + pi/2): n is a half more than a whole number
-    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_cos(x);
     f32v counted = fma(x, splat(0.318309886f), splat(-0.5f)) + MAGIC;
-    return turned(sin_of_rest(x, (counted - MAGIC) + 0.5f), counted + 1.0f);
+    f32v y = turned(sin_of_rest(x, (counted - MAGIC) + 0.5f), counted + 1.0f);
+    return __builtin_expect(any_above(abs(x), HUGE), 0) ? huge_cos(x, y) : y;
 }
 INLINE f32v tan(f32v x) {
     static constexpr float P[] = {0.333333522f, 0.13332586f, 0.0540682562f, 0.0212404355f, 0.010941877f,
                                   -4.31318767e-05f, 0.00444114069f};
-    if (__builtin_expect(any_above(abs(x), HUGE), 0)) return huge_tan(x);
     f32v counted = fma(x, splat(0.636619772f), splat(MAGIC)), n = counted - MAGIC;
     f32v first = fma(n, splat(-1.57079625f), x), r = fma(n, splat(-7.54978942e-08f), first), z = r * r;
     f32v rest = fma(n, splat(-7.54978942e-08f), first - r);  // what rounding took from r; good where r is large
     f32v tail = fma(z, fma(r, polynomial(z, P), rest), n * -5.39030253e-15f), t = r + tail, lost = (r - t) + tail;
     f32v q = -1.0f / t, short_of = fma(q, t, splat(1.0f));  // -1 / (t + lost), corrected for both roundings
     f32v y = select<f32v>((bits(counted) & 1) == 0, t, fma(q, fma(q, lost, short_of), q));
-    return select<f32v>(x == 0.0f, x, y);
+    y = select<f32v>(x == 0.0f, x, y);
+    return __builtin_expect(any_above(abs(x), HUGE), 0) ? huge_tan(x, y) : y;
 }
 
 // inverse circular functions

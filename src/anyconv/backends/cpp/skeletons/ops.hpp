@@ -44,8 +44,8 @@ INLINE f32v rsqrt(f32v x) {  // 14 bits and a step of Newton's; 0, infinity and 
 template <class F> INLINE F frac(F x) { return x - trunc(x); }
 template <class F> INLINE F detach(F x) { return x; }
 template <class F> INLINE F ldexp(F x, F n) {  // torch's: of any number n; a whole one needs no exponential
-    if (__builtin_expect(any(round_small(n) != n), 0)) return x * exp2(n);
-    return scale(x, n);
+    F y = scale(x, n);
+    return __builtin_expect(any(round_small(n) != n), 0) ? select<F>(round_small(n) != n, x * exp2(n), y) : y;
 }
 template <class F> INLINE F lerp(F a, F b, F t) {
     return select<F>(abs(t) < Real<F>(0.5), a + t * (b - a), b - (b - a) * (Real<F>(1) - t));
