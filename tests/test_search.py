@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from checks import assert_near
 from search import block, check, draw, maps, oracle, planted, report, spellings
-from search.case import Case, Operand, Place, Source
+from search.case import Case, Operand, Own, Place, Source
 from search.formulas import formula_of
 from search.known import known
 from search.numbers import LAYOUTS, RANGES, tensors_of
@@ -443,3 +443,38 @@ def test_what_fails_without_the_plant_too_is_no_find(monkeypatch):
     block.confirmed([failed], 30, draw.Shares())
     assert [f["known"] for f in passed["failures"]] == [""]
     assert [f["known"] for f in failed["failures"]] == ["without the plant"]
+
+
+def test_oracle_shares_no_gradient_with_what_is_left_out():
+    """Where the largest of what is there is minus infinity, as what is left out counts for."""
+    source = Source("lambda x: x", (), ("max",))
+    place = Place(size=(3,), kernel=(2,), padding=(1,), mode="skip")
+    x = torch.tensor([[[-math.inf, -math.inf, 1.0]]], dtype=torch.float64, requires_grad=True)
+    (gx,) = torch.autograd.grad(oracle.evaluate(source, place, {"x": x}), x, torch.ones(1, 1, 4).double())
+    assert gx.tolist() == [[[1.5, 0.5, 2.0]]]
+
+
+def test_oracle_gives_no_weight_beside_an_infinite_key():
+    source = Source("lambda x: (x, 2 * x.clamp(max=5))", (), ("softmax",))
+    x = torch.tensor([[[math.inf, 1.0]]], dtype=torch.float64)
+    assert oracle.evaluate(source, Place(size=(2,), kernel=(2,)), {"x": x}).tolist() == [[[10.0]]]
+
+
+def test_oracle_merges_a_users_reduction():
+    own = Own("total", "0.0", "lambda s, v: s + v", "lambda a, b: a + b", "lambda s: s", "lambda s, v: 1.0")
+    wrong = replace(own, merge="lambda a, b: a")
+    x = torch.arange(1.0, 6.0, dtype=torch.float64)[None, None]
+    place = Place(size=(5,), kernel=(5,))
+    found = [
+        oracle.evaluate(Source("lambda x: x", (), (one,)), place, {"x": x}, merges=merges).item()
+        for one, merges in ((own, False), (own, True), (wrong, False), (wrong, True))
+    ]
+    assert found == [15, 15, 15, 3]
+
+
+def test_terms_that_cancel_were_rounded_on_their_way():
+    terms = torch.tensor([1 + 2.0**-23, 2 + 2.0**-22, -3 - 3 * 2.0**-23], dtype=torch.float64)
+    with Rounding(2.0**-23, 1):
+        assert terms.sum() != 0
+    with Rounding(2.0**-10, 1, torch.float16):
+        assert torch.tensor(1 + 2.0**-20, dtype=torch.float64) * 1 != 1 + 2.0**-20

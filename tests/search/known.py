@@ -44,11 +44,20 @@ def _apart(case: Case, o: Operand) -> set[int]:
     return {i for i in range(o.size or 0) if found.parts and f"{o.name}[{i}]" not in read}
 
 
-def _multiplies_signs(case: Case) -> bool:
+def multiplies_signs(case: Case) -> bool:
     """Return whether a kernel's gradients have the sign of something as a factor."""
     found = functor(hoist(formula_of(case.source).mathematics).mathematics)
     exprs = (*found.gradients.values(), *found.contexts)
     return any(node.op == "sign_times" for expr in exprs for node in expr.nodes())
+
+
+CHOICES = ("where", "max", "min", "clamp", "relu", "hard", "shrink", "threshold")  # parts of the names of what chooses
+
+
+def selects(case: Case) -> bool:
+    """Return whether something in a map or its reductions takes one of its arguments, and leaves the others."""
+    found = (*case.source.reduce, case.source.over, _texts(case))
+    return any(choice in text for choice in CHOICES for text in found if isinstance(text, str))
 
 
 def _image(case: Case, what: str) -> bool:
@@ -78,6 +87,11 @@ KNOWN = (
         lambda case, f: f.in_half,
     ),
     Known(
+        "unseen pixels", "a pixel that no tap reads gets the gradient 0 times the slope there, which may be infinite",
+        lambda case, backend: backend == "separated" and max(case.place.stride) > 1,
+        lambda case, f: f.kind == "spoiled" and _gradient(f),
+    ),
+    Known(
         "all masked", "a field of a softmax, argmax or argmin whose keys are all infinite has no rule yet (issue 21.9)",
         lambda case, backend: case.numbers == "special" and bool({"softmax", "argmax", "argmin"} & {*case.source.reduce}),
         lambda case, f: f.masked,
@@ -94,7 +108,7 @@ KNOWN = (
     ),
     Known(
         "NaN at a kink", "kernels give the gradient 0 where a NaN or an infinite gradient meets a kink (issue 21)",
-        lambda case, backend: backend == "cpp" and _multiplies_signs(case),
+        lambda case, backend: backend == "cpp" and multiplies_signs(case),
         lambda case, f: f.kind == "lost" and _gradient(f),
     ),
     Known(

@@ -30,7 +30,18 @@ Argument = Tensor | list[Tensor]
 
 def compiled(text: str) -> Callable[..., Any]:
     """The function of a text, as a user's."""
-    return eval(text, {"torch": torch, "F": _Functional(), "math": math})
+    return eval(text, {"torch": _Torch(), "F": _Functional(), "math": math})
+
+
+class _Torch:
+    """``torch``, but for the poles of a function, at which torch's is large."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def polygamma(n: int, x: Tensor) -> Tensor:
+        return torch.where((x <= 0) & (x == x.round()), (-1) ** (n + 1) * math.inf, torch.polygamma(n, x))
 
 
 class _Functional:
@@ -58,7 +69,7 @@ def selecting(text: str) -> Callable[..., Any]:
     tree = ast.fix_missing_locations(_Selecting().visit(ast.parse(text, mode="eval")))
     return eval(
         compile(tree, "<oracle>", "eval"),
-        {"torch": torch, "F": _Functional(), "math": math, "_select": _select, "_floor": _floor},
+        {"torch": _Torch(), "F": _Functional(), "math": math, "_select": _select, "_floor": _floor},
     )
 
 
@@ -309,8 +320,12 @@ def names_of(text: str) -> list[str]:
     return [a.arg for a in node.args.args]
 
 
-def evaluate(source: Source, place: Place, tensors: dict[str, Tensor]) -> Tensor:
-    """``y[n, o, *sites]``; ``tensors`` holds ``x``, the operands, and ``bias`` if there is one."""
+def evaluate(source: Source, place: Place, tensors: dict[str, Tensor], *, merges: bool = False) -> Tensor:
+    """``y[n, o, *sites]``; ``tensors`` holds ``x``, the operands, and ``bias`` if there is one.
+
+    Args:
+        merges: a user's own reduction folds two values at a time, and merges what came of them.
+    """
     scene = Scene(source, place, tensors)
     pixel, *names = names_of(source.map)
     arguments = _spread(scene.arguments(names))  # torch.clamp cannot be differentiated for every broadcast
@@ -330,7 +345,7 @@ def evaluate(source: Source, place: Place, tensors: dict[str, Tensor]) -> Tensor
         for at, slope in enumerate(slopes if isinstance(slopes, tuple) else (slopes,)):
             slope = torch.as_tensor(slope).to(scene.dtype).expand(shape)
             values[at] = values[at] + _Slope.apply(by_name[name], slope)
-    results = _reduced(source, place, scene, values)
+    results = _reduced(source, place, scene, values, merges=merges)
     y = results[0]
     if source.epilogue is not None:
         outer = scene.outer(names_of(source.epilogue)[len(results) :])
@@ -349,7 +364,7 @@ def _spread(arguments: list[Any]) -> list[Any]:
     return [[t.expand(shape) for t in a] if isinstance(a, list) else a.expand(shape) for a in arguments]
 
 
-def _reduced(source: Source, place: Place, scene: Scene, values: list[Tensor]) -> list[Tensor]:
+def _reduced(source: Source, place: Place, scene: Scene, values: list[Tensor], *, merges: bool) -> list[Tensor]:
     """The result of each reduction, ``(n, g, o, s)``."""
     sites, taken = math.prod(place.sites), scene.index.taken
     if scene.whole:
@@ -366,14 +381,14 @@ def _reduced(source: Source, place: Place, scene: Scene, values: list[Tensor]) -
             for v in values
         ]
     if source.over is not None:  # the taps of a channel, then channels
-        inner = _reduce(source.reduce[0], values, taken)
-        return [_reduce(source.over, [inner], torch.ones(place.channels, sites, dtype=torch.bool))]
+        inner = _reduce(source.reduce[0], values, taken, merges=merges)
+        return [_reduce(source.over, [inner], torch.ones(place.channels, sites, dtype=torch.bool), merges=merges)]
     flat = [v.flatten(-3, -2) for v in values]
     taken = taken.repeat(place.channels, 1)
     found, start = [], 0
     for one in source.reduce:
         count = values_of(one)
-        found.append(_reduce(one, flat[start : start + count], taken))
+        found.append(_reduce(one, flat[start : start + count], taken, merges=merges))
         start += count
     return found
 
@@ -400,10 +415,10 @@ def _filled(v: Tensor, taken: Tensor, value: float) -> Tensor:
     return v if bool(taken.all()) else torch.where(taken, v, value)
 
 
-def _reduce(one: Reduce, values: list[Tensor], taken: Tensor) -> Tensor:
+def _reduce(one: Reduce, values: list[Tensor], taken: Tensor, *, merges: bool) -> Tensor:
     """Values ``(..., field, site)`` to ``(..., site)``; those that are not taken take no part."""
     if isinstance(one, Own):
-        return _fold(one, values, taken)
+        return _own(one, values, taken, merges=merges)
     if one in ("softmax", "argmax", "argmin"):
         return _weighted(one, values, taken)
     (v,) = values
@@ -416,13 +431,22 @@ def _reduce(one: Reduce, values: list[Tensor], taken: Tensor) -> Tensor:
     if v.shape[-2] == 0:
         empty = {"max": -math.inf, "min": math.inf, "logsumexp": -math.inf}.get(one, 0.0)
         return torch.full((*v.shape[:-2], v.shape[-1]), empty, dtype=v.dtype)
-    if one == "max":
-        return _filled(v, taken, -math.inf).amax(-2)
-    if one == "min":
-        return _filled(v, taken, math.inf).amin(-2)
+    if one in ("max", "min"):
+        return _extreme(v, taken, one)
     if one == "logsumexp":
         return _logsumexp(_filled(v, taken, -math.inf))
     return torch.linalg.vector_norm(_filled(v, taken, 0.0), float(one[4:]), -2)
+
+
+def _extreme(v: Tensor, taken: Tensor, one: str) -> Tensor:
+    """The largest or smallest; values that are not taken share no gradient, be it that all others are infinite."""
+    worst = -math.inf if one == "max" else math.inf
+    filled = _filled(v, taken, worst)
+    y = filled.amax(-2) if one == "max" else filled.amin(-2)
+    lost = (y == worst) & taken.any(0)
+    if not bool(lost.any()):
+        return y
+    return torch.where(lost, torch.where(taken, v, 0.0).sum(-2) / taken.sum(-2).clamp(min=1), torch.where(lost, 0.0, y))
 
 
 def _logsumexp(v: Tensor) -> Tensor:
@@ -462,10 +486,25 @@ def _weighted(one: str, values: list[Tensor], taken: Tensor) -> Tensor:
     return torch.where(best[..., 0, :].isnan(), math.nan, mean)
 
 
-def _fold(own: Own, values: list[Tensor], taken: Tensor) -> Tensor:
-    """A user's own reduction, one value after the other."""
-    identity = compiled(own.identity)
-    step, result = selecting(own.step), selecting(own.result)
+def _own(own: Own, values: list[Tensor], taken: Tensor, *, merges: bool) -> Tensor:
+    """A user's own reduction."""
+    several = isinstance(compiled(own.identity), tuple)
+    count = values[0].shape[-2]
+    piece = 2 if merges else max(1, count)
+    merge, state = selecting(own.merge), None
+    for start in range(0, max(1, count), piece):
+        part = _fold(own, [v[..., start : start + piece, :] for v in values], taken[start : start + piece])
+        if state is not None:
+            part = merge(*((state, part) if several else (state[0], part[0])))
+            part = part if several else (part,)
+        state = part
+    y: Tensor = selecting(own.result)(state if several else state[0])
+    return y
+
+
+def _fold(own: Own, values: list[Tensor], taken: Tensor) -> tuple[Tensor, ...]:
+    """The state after one value after the other."""
+    identity, step = compiled(own.identity), selecting(own.step)
     several = isinstance(identity, tuple)
     shape = (*values[0].shape[:-2], values[0].shape[-1])
     state = tuple(torch.full(shape, part, dtype=values[0].dtype) for part in (identity if several else (identity,)))
@@ -477,7 +516,7 @@ def _fold(own: Own, values: list[Tensor], taken: Tensor) -> Tensor:
             if bool(taken[at].all())
             else tuple(torch.where(taken[at], new, old) for new, old in zip(seen, state, strict=True))
         )
-    return result(state if several else state[0])
+    return state
 
 
 def derivatives(
