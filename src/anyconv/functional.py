@@ -151,7 +151,7 @@ def convolve(
 
     tensors = (x, *values.values())
     call = remembered((formula.text, geometry, out_channels, backend), (*tensors, bias), make)
-    if call.plan.line is not None:
+    if call.plan.line is not None and native.follows_torch(call.plan.line, x):
         y = native.convolve(x, values, bias, call.problem, call.plan.line)
     else:
         saves = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*tensors, bias))

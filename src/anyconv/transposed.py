@@ -200,7 +200,7 @@ def transpose(
         return _by_phases(x, weights, bias, formula=formula, spans=spans, out_channels=out_channels, backend=backend)
     problem = Problem(formula, geometry, in_channels, out_channels, str(x.dtype).removeprefix("torch."), x.device.type)
     line = native.transposed_line(problem) if backend in ("auto", "native") else None
-    if line is not None:
+    if line is not None and (backend == "native" or native.follows_torch(line, x)):
         check_params(x, weights, bias, problem)
         return native.transpose(x, weights, bias, problem, line, output_padding=spans.output_padding)
     if backend == "native":

@@ -15,6 +15,7 @@ from ..expr import Expr, evaluate
 from ..geometry import Ints
 from ..plan import Problem
 from ..plan.affine import Line, affine
+from .ieee import ieee
 from .padding import pad
 from .torch_library import torch_library
 
@@ -29,10 +30,24 @@ class Call:
     line: Line
 
 
+def is_product(line: Line) -> bool:
+    """Return whether a map is ``x * w``, the sum of which is torch's own convolution as it stands."""
+    return line.slope.op == "var" and line.offset.value == 0.0
+
+
+def follows_torch(line: Line | None, x: Tensor) -> bool:
+    """Return whether torch's convolution, with its own gradients, is all there is to do.
+
+    On a GPU it may round its factors (:mod:`.ieee`), which no one asked for where the map is no product.
+    """
+    return line is not None and (is_product(line) or x.device.type == "cpu")
+
+
 def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
     """``y[n, o, *sites]``; nothing is kept."""
     x, *_ = tensors.values()
-    y = convolve(x, tensors, bias, call.problem, call.line)
+    with ieee(not is_product(call.line)):
+        y = convolve(x, tensors, bias, call.problem, call.line)
     return y, y.new_empty(0)
 
 
@@ -44,7 +59,8 @@ def gradients(
     with torch.enable_grad():
         y, _ = forward(call, leaves, None, saves=False)
     inputs = [leaves[name] for name in wanted]
-    found = torch.autograd.grad(y, inputs, grad, materialize_grads=True)
+    with ieee(not is_product(call.line)):
+        found = torch.autograd.grad(y, inputs, grad, materialize_grads=True)
     return dict(zip(wanted, found, strict=True))
 
 

@@ -18,6 +18,7 @@ from ..mathematics import Mathematics
 from ..plan import Problem
 from ..plan.separate import Term, Terms
 from .convolutions import convolved
+from .ieee import ieee
 from .images import CHUNK, Images, convolve_images, image_gradients, vanishes
 from .native import broadcast
 from .torch_library import torch_library
@@ -49,7 +50,8 @@ def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, save
     kept = x.new_empty((len(call.terms) if m.has_epilogue and saves else 0, *shape))
     sums = []
     for i, (terms, divisor) in enumerate(zip(call.terms, call.divisors, strict=True)):
-        total = _sum(_Value.of(terms, tensors, call.problem), tensors)
+        with ieee():
+            total = _sum(_Value.of(terms, tensors, call.problem), tensors)
         total = total if divisor == 1 else total / divisor
         sums.append(kept[i].copy_(total.expand(shape)) if len(kept) else total)
     if m.has_epilogue:
@@ -105,7 +107,8 @@ def gradients(
         slopes.append(g.sum_to_size(value.total.shape))
         if value.images is not None:
             outputs += value.weights
-            slopes += image_gradients(value.images, tensors, [w.detach() for w in value.weights], g, found)
+            with ieee():
+                slopes += image_gradients(value.images, tensors, [w.detach() for w in value.weights], g, found)
     inputs = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     live = [(y, g) for y, g in zip(outputs, slopes, strict=True) if y.requires_grad]
     if live:

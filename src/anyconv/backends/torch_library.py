@@ -28,7 +28,7 @@ _WITH_NUMBERS: dict[str, Call] = {
 }  # fmt: skip
 _NAMED_OTHERWISE: dict[str, Call] = {
     # torch's own backward pass fails where the number is smaller than one of its limits and they are to be broadcast
-    "clamp": lambda x, lo, hi: torch.clamp(*torch.broadcast_tensors(x, lo, hi)),
+    "clamp": lambda x, lo, hi: torch.clamp(*torch.broadcast_tensors(x, lo, hi)),  # type: ignore[no-untyped-call]
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # torch's own gradient, in float64, is 1 / 6 as float32 knows it
     # torch's own gradient at NaN depends on where the number lies in memory
     "hardshrink": lambda x, bound: torch.where((x >= -bound) & (x <= bound), 0, x),
