@@ -224,3 +224,23 @@ def test_torchs_faults_are_not_those_of_the_reference_backend():
     y = anyconv.conv1d(torch.zeros(1, 1, 4), {"w": torch.ones(2, 1, 1), "s": s}, clamped, backend="reference")
     (gs,) = torch.autograd.grad(y.sum(), s)  # torch's clamp cannot broadcast there
     assert gs.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_the_key_of_an_argmin_has_no_gradient_whatever_its_slope(backend):
+    """The exponential of 1000 overflows: its slope, an infinity over an infinity, times 0 is no number."""
+    x = torch.tensor([[[1000.0, 2.0, 1000.0]]], requires_grad=True)
+    formula = Formula(lambda x: (torch.log1p(torch.exp(x)), 3 * x), "argmin")
+    y = anyconv.Pool1d(3, formula, backend=backend)(x)
+    (gx,) = torch.autograd.grad(y.sum(), x)
+    assert gx.tolist() == [[[0, 3, 0]]]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_a_sign_that_is_copied_has_derivatives_at_zero(backend):
+    x = torch.tensor([[[0.0, 2.0, -3.0]]], dtype=torch.float64, requires_grad=True)
+    formula = Formula(lambda x, w: torch.copysign(x, w) * x)
+    y = anyconv.conv1d(x, -torch.ones(1, 1, 1, dtype=torch.float64), formula, backend=backend)  # -|x| x
+    (gx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert gx.tolist() == [[[0, -4, -6]]]
+    assert torch.autograd.grad(gx.sum(), x)[0].tolist() == [[[0, -2, 2]]]

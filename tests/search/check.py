@@ -337,13 +337,11 @@ class Comparison:
         )
 
     def _unsettled(self, name: str, got: Tensor) -> Tensor:
-        """Which numbers are a zero times an infinity or a NaN, which may be NaN, or zero where a branch is not taken."""
+        """Which numbers are a zero times an infinity or a NaN, which may be NaN, or a number where a branch is not taken."""
         gold = self.gold[name]
-        chosen = (gold == 0) & got.isnan()
-        if not bool(self.gold["y"].isnan().any()):
-            chosen &= False
+        chosen = got.isnan() & bool(self.gold["y"].isnan().any())
         if selects(self.case) and not multiplies_signs(self.case):
-            chosen |= gold.isnan() & (got == 0) & ~self._decided(name)
+            chosen |= gold.isnan() & got.isfinite() & ~self._decided(name)
         self.skipped[name] = self.skipped.get(name, torch.zeros_like(chosen)) | chosen
         return chosen
 

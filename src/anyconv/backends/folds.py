@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..expr.evaluate import evaluate_all
+from ..expr.expr import const
 from ..geometry import Ints
 from ..reductions import Reduction
 from .torch_library import torch_library
@@ -23,6 +24,11 @@ class Fold:
 
     reduction: Reduction
     dtype: torch.dtype
+
+    @property
+    def moved(self) -> tuple[bool, ...]:
+        """For each value, whether the result moves with it; not so with the key of an argmax, whatever its slope."""
+        return tuple(adjoint != const(0.0) for adjoint in self.reduction.exprs["adjoint"])
 
     def empty(self, shape: Ints, like: Tensor) -> State:
         """The state of empty receptive fields."""

@@ -1,8 +1,8 @@
 """Compute convolutions of our own making in IEEE float32, whatever torch is told about those of ``nn.Conv2d``.
 
 On a GPU torch rounds the factors of a convolution to the eleven bits of TensorFloat-32 unless it is told otherwise.
-Who writes ``x * w`` means torch's convolution, and gets what torch's switch says. Who writes another map did not ask for
-it.
+Who writes ``x * w`` means torch's convolution, and gets what torch's switch says. Who writes another map did not ask
+for it.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def _block_gradients(
         adjoints = fold.adjoints(here.state, tuple(v.detach() for v in values))
         weighed = zip(fold.reduction.owner, adjoints, values, strict=True)
         g_values = [(here.gradients[i] * a).expand_as(v) for i, a, v in weighed]
-        found = _differentiated(values, g_values, leaves)
+        found = _differentiated(values, g_values, leaves, fold.moved)
         for i, (v, total) in enumerate(zip(f.variables, sums, strict=True)):
             if total is None:
                 continue
@@ -267,10 +267,12 @@ class _Reduced:
         return _Reduced({p: s[place] for p, s in self.state.items()}, [g[place] for g in self.gradients])
 
 
-def _differentiated(values: tuple[Tensor, ...], g_values: list[Tensor], leaves: list[Tensor]) -> list[Tensor | None]:
-    """The gradient of each leaf that asks for one."""
+def _differentiated(
+    values: tuple[Tensor, ...], g_values: list[Tensor], leaves: list[Tensor], moved: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The gradient of each leaf that asks for one, of the values that move the result."""
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    live = [(v, g) for v, g in zip(values, g_values, strict=True) if v.requires_grad]
+    live = [(v, g) for v, g, moves in zip(values, g_values, moved, strict=True) if moves and v.requires_grad]
     if not wanted or not live:
         return [None] * len(leaves)
     outputs, cotangents = zip(*live, strict=True)
