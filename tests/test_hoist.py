@@ -120,3 +120,20 @@ def test_explain_says_what_is_computed_before():
     formula = Formula(lambda x, w, s: x * w * torch.exp(-s), operands={"s": anyconv.per_filter()}, reduce="max")
     text = anyconv.explain(anyconv.Conv2d(2, 3, 3, formula))
     assert "before      h0 = exp(-s), once for each (o)" in text
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, c: torch.exp(-torch.square((x - c[0]) * torch.exp(c[1]))),
+        lambda x, c: torch.exp(c[0]) * torch.sin(c[1] * x),
+    ],
+)
+def test_components_that_only_a_hoisted_part_sees_have_the_right_gradient(function):
+    """Memory that nobody wrote is full of NaN in tests; it was part of these gradients."""
+    formula = Formula(function, operands={"c": anyconv.per_tap(size=2)})
+    x, c = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 2, 2, 2, requires_grad=True)
+    (got,) = torch.autograd.grad(anyconv.conv2d(x, c, formula, backend="cpp").sum(), c)
+    leaf = c.detach().double().requires_grad_()
+    (want,) = torch.autograd.grad(anyconv.conv2d(x.double(), leaf, formula, backend="reference").sum(), leaf)
+    assert_near(got, want, terms=2 * want.numel())

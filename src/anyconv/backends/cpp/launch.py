@@ -10,6 +10,7 @@ from ...plan.machine import this_machine
 from ...plan.schedule import Work
 from ...variables import Variable
 from ..formats import compute_dtype, empty_like
+from ..layout import Layout
 from ..outer import outer_gradients
 from .call import Call, Fields, threads
 
@@ -53,13 +54,7 @@ def gradients(
         return {name: d.to(tensors[name].dtype) for name, d in found.items()}
     how = schedule.backward(work, this_machine(), len(kernel.source.functor.contexts))
     gx = empty_like(x, tuple(x.shape), x.dtype) if pixel in wanted else None
-    # what varies with everything is written once; the rest is summed, in double
-    gradients = {
-        name: torch.empty_like(tensors[name], memory_format=torch.contiguous_format)
-        if v.axes == "ock"
-        else torch.zeros(tensors[name].shape, dtype=torch.float64)
-        for name, v in {v.source: v for v in layout.operands}.items()
-    }
+    gradients = {v.source: _gradient_memory(v, layout, tensors[v.source]) for v in layout.operands}
     images = {v.source: v for v in layout.images[1:] if v.source in wanted}
     slots = {name: _slot(v, work, how.channel_parts, tensors[name]) for name, v in images.items()}
     fields = Fields(threads(), work, how.chunk)
@@ -83,6 +78,19 @@ def gradients(
         if name in wanted:
             found[name] = d + found[name] if name in found else d
     return {name: d.to(tensors[name].dtype) for name, d in found.items()}
+
+
+def _gradient_memory(v: Variable, layout: Layout, tensor: Tensor) -> Tensor:
+    """Memory for the gradient of an operand: what varies with everything is written once, the rest summed in double.
+
+    Of a vector a kernel writes the components that it reads. The others were used before it, or not at all.
+    """
+    if v.axes != "ock":
+        return torch.zeros(tensor.shape, dtype=torch.float64)
+    read = {other.part for other in layout.operands if other.source == v.source}
+    whole = v.part is None or len(read) == tensor.shape[-1]
+    make = torch.empty_like if whole else torch.zeros_like
+    return make(tensor, memory_format=torch.contiguous_format)
 
 
 def _slot(v: Variable, work: Work, channel_parts: int, tensor: Tensor) -> Tensor:
