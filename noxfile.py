@@ -37,3 +37,12 @@ def cells(session: nox.Session, torch: str) -> None:
     install(session, torch)
     session.run("python", "-m", "pytest", "-m", "cell", "--record-cells", *session.posargs)
     session.run("python", "-m", "examples.pytorch")
+
+
+@nox.session
+def gpu_day(session: nox.Session) -> None:
+    """The day with a GPU, without one, on the versions of a machine that was lent: torch 2.11 and Triton 3.6."""
+    session.install("torch==2.11.0", "triton==3.6.0")
+    session.install("hypothesis", "matplotlib", "mpmath", "pytest", "tqdm")
+    env = {"PYTHONPATH": "src"}  # nothing of ours is installed there
+    session.run("python", "-m", "benchmarks.gpu_day", "--dry-run", "--out", session.create_tmp(), env=env)

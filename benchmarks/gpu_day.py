@@ -52,12 +52,12 @@ class Running:
         """Start a process that compiles, and then waits for its turn."""
         rows, log = out / f"{step.name}.jsonl", out / f"{step.name}.log"
         rows.write_text("")
-        command = [sys.executable, "-m", "benchmarks.gpu_day", "--step", step.name, "--out", str(out)]
         env = os.environ | ({"TRITON_INTERPRET": "1"} if dry else {})
-        process = subprocess.Popen(
-            [*command, *(["--dry-run"] if dry else [])], stdin=subprocess.PIPE, stdout=log.open("w"),
-            stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True,
-        )  # fmt: skip
+        with log.open("w") as said:
+            process = subprocess.Popen(
+                command_of(step, out, dry=dry), stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+                text=True, env=env, start_new_session=True,
+            )  # fmt: skip
         return cls(step, process, rows, log)
 
     def finish(self, seconds: float) -> dict[str, Any]:
@@ -79,12 +79,21 @@ class Running:
 
     def stop(self) -> None:
         """End the process, and those that it started."""
+        with suppress(BrokenPipeError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(GRACE)
                 return
+
+
+def command_of(step: Step, out: Path, *, dry: bool) -> list[str]:
+    """Return the command that runs a step."""
+    command = [sys.executable, "-m", "benchmarks.gpu_day", "--step", step.name, "--out", str(out)]
+    return [*command, *(["--dry-run"] if dry else [])]
 
 
 def run_steps(out: Path, names: list[str], *, dry: bool, seconds: float) -> dict[str, Any]:

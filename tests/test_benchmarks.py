@@ -1,5 +1,6 @@
 """The benchmarks' own checks, and the promise that memory does not grow with the filters."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from anyconv import Formula
-from benchmarks import cpu, memory
+from benchmarks import cpu, gpu_day, memory
 from benchmarks.cases import FORMULAS, Layer
+from benchmarks.gpu_steps import report, timing
 from benchmarks.ways import ours, tap_loop, unfold
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
@@ -121,3 +123,61 @@ def test_no_ratio_without_both_numbers():
     cells["a | c"] = {"anyconv": {"forward": 2.0, "step": 4.0}, "nn.ConvNd": {"forward": 1.0, "step": 2.0}}
     assert cpu.ratio(cells["a | c"], "nn.ConvNd", "step") == 0.5
     assert "0.50" in cpu.table(cells)
+
+
+# --- the day with a GPU
+
+
+def test_the_day_reaches_every_step_without_a_gpu(tmp_path):
+    """On the day itself there are fifteen minutes, and none for a typo."""
+    command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(memory.__file__).parents[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "gpu_day.json").read_text())["steps"]
+    assert [name for name, step in found.items() if step["ended"] != "ok" or not step["rows"]] == []
+    assert list(found) == [step.name for step in gpu_day.STEPS]
+    assert all(row["error"] <= 1 for row in found["ours"]["rows"] if "error" in row)
+    assert "geometric mean" in (tmp_path / "gpu_day.md").read_text()
+    assert (tmp_path / "gpu_day.png").stat().st_size > 10_000
+
+
+PROGRAMS = {
+    "good": "input(); print('{\"a\": 1}', file=open(OUT, 'a'))",
+    "bad": "raise SystemExit('it broke')",
+    "slow": "print('{\"a\": 2}', file=open(OUT, 'a'), flush=True); import time; time.sleep(60)",
+    "late": "input()",
+}
+
+
+def test_a_step_that_fails_or_hangs_does_not_keep_the_others(tmp_path, monkeypatch):
+    steps = tuple(gpu_day.Step(name, 1.5 if name == "slow" else 30.0, None, ahead=name == "bad") for name in PROGRAMS)
+    monkeypatch.setattr(gpu_day, "STEPS", steps)
+    monkeypatch.setattr(
+        gpu_day, "command_of",
+        lambda step, out, dry: [sys.executable, "-c", f"OUT = {str(out / (step.name + '.jsonl'))!r}; {PROGRAMS[step.name]}"],
+    )  # fmt: skip
+    found = gpu_day.run_steps(tmp_path, list(PROGRAMS), dry=True, seconds=60)["steps"]
+    assert {name: step["ended"] for name, step in found.items()} == {
+        "good": "ok", "bad": "failed: it broke", "slow": "stopped after 2 s", "late": "ok",
+    }  # fmt: skip
+    assert [step["rows"] for step in found.values()] == [[{"a": 1}], [], [{"a": 2}], []]
+    none = gpu_day.run_steps(tmp_path, ["good"], dry=True, seconds=0.5)["steps"]
+    assert none["good"]["ended"] == "no time was left"
+
+
+def test_the_day_times_nothing_that_is_wrong(monkeypatch):
+    day = timing.Day.dry()
+    right = timing.library
+    monkeypatch.setattr(timing, "library", lambda *args: lambda *given: right(*args)(*given) * 1.001)
+    timing._compile_ours(day, "-|x-w|", "float32")
+    (row,) = timing._time_ours(day, "-|x-w|", "float32")
+    assert row["error"] > 1
+    assert "step" not in row
+
+
+def test_rivals_are_compared_where_both_were_timed():
+    mine = [{"formula": "f", "layer": "l", "dtype": "float32", "forward": 1.0, "step": 2.0}]
+    theirs = [{"formula": "f", "layer": "l", "forward": 3.0, "step": 10.0}, {"formula": "g", "layer": "l", "step": 1.0}]
+    assert report.ratios({"ours": mine, "rival": theirs}) == {("f", "l"): (3.0, 5.0)}
+    wrong = [{"formula": "f", "layer": "l", "dtype": "float32", "error": 7.0}]
+    assert report.ratios({"ours": wrong, "rival": theirs}) == {}
