@@ -8,6 +8,8 @@ from checks import assert_near, assert_same
 from hypothesis import given
 from hypothesis import strategies as st
 
+import anyconv
+from anyconv import Formula
 from anyconv.backends.torch_library import torch_library
 from anyconv.errors import FormulaError
 from anyconv.expr import evaluate
@@ -121,3 +123,35 @@ def test_unknown_names_are_refused():
         Reduction("r", "0", "s + q", "a_s + b_s", "s", "1")
     with pytest.raises(FormulaError, match="`merge` of reduction 'r' needs 1 values, got 2"):
         Reduction("r", "0", "s + v", ("a_s", "b_s"), "s", "1")
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "(sum, mean)"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "cpp"])
+def test_a_users_reduction_is_not_known_by_its_name(name, backend):
+    """It was computed as torch's convolution, which sums, and its derivative as that of a sum."""
+    own = anyconv.Reduction(
+        name, identity=0.0, step=lambda s, v: s + torch.tanh(v), merge=lambda a, b: a + b, result=lambda s: s,
+        adjoint=lambda s, v: 1 - torch.tanh(v) ** 2,
+    )  # fmt: skip
+    x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
+    for function in (lambda x, w: x * w, lambda x, w: w * torch.sin(x) + x**3):
+        got = anyconv.conv1d(x, w, Formula(function, own), backend=backend)
+        want = function(x.unfold(-1, 3, 1)[:, None], w[:, :, None, :]).tanh().sum((2, 4))
+        assert_near(got.detach(), want.detach(), terms=9)
+        slopes = [torch.autograd.grad(y.square().sum(), (x, w), create_graph=True) for y in (got, want)]
+        for ours, theirs in zip(*slopes, strict=True):
+            assert_near(ours.detach(), theirs.detach(), terms=100)
+    (ours,), (theirs,) = (torch.autograd.grad(s[0].sum(), w) for s in slopes)
+    assert_near(ours, theirs, terms=1000)
+
+
+def test_a_users_reduction_may_have_the_name_of_a_norm():
+    own = anyconv.Reduction(
+        "norm(2)", identity=0.0, step=lambda s, v: s + v**3, merge=lambda a, b: a + b, result=lambda s: s,
+        adjoint=lambda s, v: 3 * v**2,
+    )  # fmt: skip
+    x = torch.randn(1, 1, 4, dtype=torch.float64, requires_grad=True)
+    layer = anyconv.Pool1d(2, Formula(lambda x: x, own), backend="reference")
+    (gx,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    assert_near(torch.autograd.grad(gx.sum(), x)[0], 6 * x.detach(), terms=4)

@@ -15,6 +15,7 @@ from ..expr import Expr, evaluate
 from ..geometry import Ints
 from ..plan import Problem
 from ..plan.affine import Line, affine
+from ..reductions.builtin import MEAN, SUM
 from .ieee import ieee
 from .padding import pad
 from .torch_library import torch_library
@@ -72,7 +73,7 @@ def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem:
     conv = _CONV[geometry.dims - 1]
     weight = _value(line.slope, params, problem, x)
     has_offset = line.offset.value != 0.0
-    is_mean = problem.formula.reduction.name == "mean"
+    is_mean = problem.formula.reduction == MEAN
     plain = not has_offset and not is_mean
     y = conv(x, weight, bias if plain else None, geometry.stride, geometry.before, geometry.dilation, geometry.groups)
     if plain:
@@ -88,7 +89,7 @@ def convolve(x: Tensor, params: dict[str, Tensor], bias: Tensor | None, problem:
 def transposed_line(problem: Problem) -> Line | None:
     """The multiple of the pixel whose sum a map is, where torch's own transposed convolution computes it."""
     m = problem.formula.mathematics
-    if not m.is_plain or m.reduction.name != "sum" or any(v.part is not None for v in m.variables):
+    if not m.is_plain or m.reduction != SUM or any(v.part is not None for v in m.variables):
         return None
     line = affine(problem.formula.expr, problem.formula.pixel)
     return line if line is not None and line.offset.value == 0.0 and problem.dtype != "bool" else None

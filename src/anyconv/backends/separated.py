@@ -17,6 +17,7 @@ from ..geometry import Ints
 from ..mathematics import Mathematics
 from ..plan import Problem
 from ..plan.separate import Term, Terms
+from ..reductions.builtin import MEAN
 from .convolutions import convolved
 from .ieee import ieee
 from .images import CHUNK, Images, convolve_images, image_gradients, vanishes
@@ -34,8 +35,8 @@ class Call:
     @property
     def divisors(self) -> tuple[int, ...]:
         """For each value, what its sum is divided by."""
-        names = self.problem.formula.mathematics.reduction.name.strip("()").split(", ")
-        return tuple(self.problem.field if name == "mean" else 1 for name in names)
+        parts = self.problem.formula.mathematics.reduction.parts
+        return tuple(self.problem.field if part == MEAN else 1 for part in parts)
 
     def shape(self, x: Tensor) -> Ints:
         """Of the outputs."""

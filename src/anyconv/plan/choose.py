@@ -20,6 +20,7 @@ from ..expr import Expr, simplify
 from ..expr.ops import TABLE
 from ..expr.parse import read
 from ..mathematics import Mathematics
+from ..reductions.builtin import MEAN, SUM
 from .affine import Line, affine
 from .problem import Problem
 from .separate import Terms, is_worth, separated
@@ -171,7 +172,7 @@ def _native(problem: Problem) -> tuple[Line | None, str]:
     formula, geometry = problem.formula, problem.geometry
     if not formula.mathematics.is_plain or any(v.part is not None for v in formula.mathematics.variables):
         return None, "it is more than a sum of one value of pixels and weights"
-    if formula.reduction.name not in ("sum", "mean"):
+    if formula.reduction not in (SUM, MEAN):  # a user's own may have their names
         return None, f"it reduces by {formula.reduction.name}, an ordinary convolution by sum"
     line = affine(formula.expr, formula.pixel)
     if line is None:
@@ -186,4 +187,4 @@ def _native(problem: Problem) -> tuple[Line | None, str]:
 def _is_weight(line: Line, problem: Problem) -> bool:
     slope: Expr = line.slope
     plain = slope.op == "var" and problem.formula.parameters[str(slope.value)].axes == "ock"
-    return plain and line.offset.value == 0.0 and problem.formula.reduction.name == "sum"
+    return plain and line.offset.value == 0.0 and problem.formula.reduction == SUM

@@ -17,6 +17,7 @@ from ..expr import Expr
 from ..expr.expr import apply, const
 from ..expr.verify import kind
 from ..mathematics import Mathematics
+from ..reductions.builtin import MEAN, SUM
 from .problem import Problem
 from .schedule import cost
 
@@ -47,7 +48,7 @@ def separated(problem: Problem) -> Terms | None:
         return None
     if g.mode == "skip" and any(g.before + g.after):
         spans = [d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True)]
-        if "mean" in m.reduction.name or any(p >= span for p, span in zip(g.before + g.after, 2 * spans, strict=True)):
+        if MEAN in m.reduction.parts or any(p >= span for p, span in zip(g.before + g.after, 2 * spans, strict=True)):
             return None  # it would have to count the taps of each site, or to leave out fields that are empty
     return terms_of(m)
 
@@ -66,8 +67,8 @@ def is_worth(terms: Terms, device: str) -> bool:
 @functools.lru_cache(maxsize=256)
 def terms_of(m: Mathematics) -> Terms | None:
     """The terms of each value, or None where it has none, or is not summed."""
-    names = m.reduction.name.strip("()").split(", ")
-    if m.inner is not None or m.field is not None or m.slopes or not set(names) <= {"sum", "mean"}:
+    sums = all(part in (SUM, MEAN) for part in m.reduction.parts)
+    if m.inner is not None or m.field is not None or m.slopes or not sums:
         return None
     if any(v.is_image and not v.slides for v in m.variables):
         return None  # a value for each site meets each pixel at another tap

@@ -84,6 +84,11 @@ class Reduction:
         }
         self._set("exprs", exprs)
 
+    @property
+    def parts(self) -> tuple[Reduction, ...]:
+        """The reductions that were joined, or this one alone."""
+        return self.of or (self,)
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
