@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from anyconv.backends.functor import functor
 from anyconv.plan.hoist import hoist
 
-from .case import Case, Operand, Own
+from .case import Case, Own
 from .formulas import formula_of
 from .outcome import Failure
 
@@ -35,13 +35,6 @@ def _texts(case: Case) -> str:
 
 def _gradient(failure: Failure) -> bool:
     return failure.what.startswith(("gradient", "second"))
-
-
-def _apart(case: Case, o: Operand) -> set[int]:
-    """The components of a vector that a kernel does not read: all that is made of them is computed before it."""
-    found = hoist(formula_of(case.source).mathematics)
-    read = {name for expr in found.mathematics.values for name in expr.names()}
-    return {i for i in range(o.size or 0) if found.parts and f"{o.name}[{i}]" not in read}
 
 
 def multiplies_signs(case: Case) -> bool:
@@ -102,9 +95,9 @@ KNOWN = (
         lambda case, f: f.kind == "InterpreterError" and "bitwise_" in f.message,
     ),
     Known(
-        "component apart", "the gradient of a vector's component that is only in a part computed before the kernel (issue 21)",
-        lambda case, backend: backend in ("cpp", "triton") and any(_apart(case, o) for o in case.source.operands),
-        lambda case, f: any(f.what == f"gradient of {o.name}" and set() < {*f.last} <= _apart(case, o) for o in case.source.operands),
+        "second of products", "a second derivative of a product subtracts what is large where a factor is small",
+        lambda case, backend: case.second and "prod" in (*case.source.reduce, case.source.over),
+        lambda case, f: f.what.startswith("second") and f.kind == "differs" and f.ratio < 100,
     ),
     Known(
         "NaN at a kink", "kernels give the gradient 0 where a NaN or an infinite gradient meets a kink (issue 21)",

@@ -100,6 +100,8 @@ class Rounding(TorchDispatchMode):
             return torch.index_put(args[0].abs(), list(args[1]), args[2].abs(), *args[3:4])
         if name in ("logaddexp", "logaddexp2"):  # the larger one, and what is added to it
             return torch.maximum(func(*args, **kwargs).abs(), torch.maximum(args[0].abs(), args[1].abs()))
+        if name in ("mish_backward", "silu_backward", "gelu_backward"):  # a sum of two terms, of which one is about 1
+            return torch.maximum(func(*args, **kwargs).abs(), args[0].abs())
         if name == "polygamma":
             return func(*args, **kwargs).abs() * max(1.0, POLYGAMMA / self.eps)
         if name == "prod":
