@@ -47,6 +47,9 @@ def multiplies_signs(case: Case) -> bool:
 CHOICES = ("where", "max", "min", "clamp", "relu", "hard", "shrink", "threshold")  # parts of the names of what chooses
 
 
+STEPS = ("sgn", "sign", "floor", "ceil", "round", "trunc", "heaviside")  # what is constant in pieces
+
+
 def selects(case: Case) -> bool:
     """Return whether something in a map or its reductions takes one of its arguments, and leaves the others."""
     found = (*case.source.reduce, case.source.over, _texts(case))
@@ -103,6 +106,16 @@ KNOWN = (
         "NaN at a kink", "kernels give the gradient 0 where a NaN or an infinite gradient meets a kink (issue 21)",
         lambda case, backend: backend == "cpp" and multiplies_signs(case),
         lambda case, f: f.kind == "lost" and _gradient(f),
+    ),
+    Known(
+        "constant at NaN", "kernels leave a derivative out that is 0 everywhere, torch multiplies it by a NaN (issue 21)",
+        lambda case, backend: backend == "cpp" and any(f"{c}(" in _texts(case) for c in STEPS),
+        lambda case, f: f.kind == "lost" and _gradient(f),
+    ),
+    Known(
+        "selected by a factor", "kernels multiply an infinite gradient by 0 where torch leaves it out (issue 21.8)",
+        lambda case, backend: backend == "cpp" and case.numbers == "special gradient" and selects(case),
+        lambda case, f: f.kind == "spoiled" and _gradient(f),
     ),
     Known(
         "own count", "a reduction whose step reads its own count has no kernel: KeyError 'count' (issue 21.4)",

@@ -102,6 +102,8 @@ class Rounding(TorchDispatchMode):
             return torch.maximum(func(*args, **kwargs).abs(), torch.maximum(args[0].abs(), args[1].abs()))
         if name in ("mish_backward", "silu_backward", "gelu_backward"):  # a sum of two terms, of which one is about 1
             return torch.maximum(func(*args, **kwargs).abs(), args[0].abs())
+        if name == "sinc":  # the sine of a rounded multiple of pi
+            return func(*args, **kwargs).abs().clamp(min=1.0)
         if name == "polygamma":
             return func(*args, **kwargs).abs() * max(1.0, POLYGAMMA / self.eps)
         if name == "prod":
