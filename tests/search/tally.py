@@ -173,7 +173,9 @@ VALUES: dict[str, tuple[str, ...]] = {
 
 
 def _can_meet(pair: dict[str, str]) -> bool:
-    """Whether two values can meet: torch's own convolution sums, and leaves nothing out."""
+    """Whether two values can meet: torch's own convolution sums and leaves nothing out; halves are not separated."""
+    if pair.get("backend") == "separated" and pair.get("dtype") in ("float16", "bfloat16"):
+        return False
     if pair.get("backend") not in ("native", "separated"):
         return True
     scopes = ("per_tap", "per_filter", "per_channel", "per_pair", "per_offset", "shared")
