@@ -1,10 +1,13 @@
 """Calls of kernels with tensors: memory formats, views, sums of many terms, what is refused."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import anyconv
 from anyconv import Formula
+from anyconv.backends.cpp import call
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -66,3 +69,40 @@ def test_a_lazily_negated_tensor():
     assert x.is_neg()
     formula = Formula(lambda x, w: torch.abs(x - w) * 1.5)
     torch.testing.assert_close(anyconv.conv2d(x, w, formula), anyconv.conv2d(x, w, formula, backend="reference"))
+
+
+# --- where threads come from
+
+
+@pytest.fixture
+def without_maps(monkeypatch):
+    """A system that does not tell which libraries a process has loaded, as macOS."""
+    real = open
+
+    def opened(name, *args, **kwargs):
+        if name == "/proc/self/maps":
+            raise FileNotFoundError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(call, "open", opened, raising=False)
+    call._parallel.cache_clear()
+    yield
+    call._parallel.cache_clear()
+
+
+def test_threads_are_found_beside_torch_where_no_system_tells(without_maps):
+    assert call._parallel() != 0
+    mapped = Path("/proc/self/maps").read_text()
+    assert all(str(Path(library).resolve()) in mapped for library in call._runtimes()[:1])
+
+
+def test_without_a_runtime_one_thread_is_used_and_said_aloud(without_maps, monkeypatch, tmp_path):
+    x, w = torch.randn(1, 3, 40), torch.randn(4, 3, 3)
+    formula = anyconv.Formula(lambda x, w: -torch.abs(x - w))
+    torch.set_num_threads(2)
+    want = anyconv.conv1d(x, w, formula, backend="cpp")
+    call._parallel.cache_clear()
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    with pytest.warns(UserWarning, match="OpenMP runtime was not found, so that kernels of the cpp backend run on one"):
+        got = anyconv.conv1d(x, w, formula, backend="cpp")
+    assert torch.equal(got, want)

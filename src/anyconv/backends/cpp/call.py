@@ -10,8 +10,10 @@ import functools
 import operator
 import os
 import struct
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -180,18 +182,32 @@ def threads() -> int:
 @functools.cache
 def _parallel() -> int:
     """The address of `GOMP_parallel` in the OpenMP runtime that torch has brought; 0, and one thread, without one."""
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as maps:
-            mapped = {line.split(maxsplit=5)[5].strip() for line in maps if "omp" in line and ".so" in line}
-    except (OSError, IndexError):
-        return 0
-    for library in sorted(mapped):
+    for library in _runtimes():
         try:
             function = ctypes.CDLL(library).GOMP_parallel
         except (OSError, AttributeError):
             continue
         return ctypes.cast(function, ctypes.c_void_p).value or 0
+    if torch.get_num_threads() > 1:
+        warnings.warn(
+            "torch's OpenMP runtime was not found, so that kernels of the cpp backend run on one thread. Say "
+            "torch.set_num_threads(1) if that is meant.",
+            stacklevel=2,
+        )
     return 0
+
+
+def _runtimes() -> list[str]:
+    """The OpenMP runtimes that this process has loaded; where no system tells, those that lie beside torch."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            columns = (line.split(maxsplit=5) for line in maps)
+            found = {parts[5].strip() for parts in columns if len(parts) > 5}
+    except OSError:  # no Linux
+        home = Path(torch.__file__).parent
+        folders = (home / "lib", home.parent / "torch.libs", home / ".dylibs")
+        found = {str(file) for folder in folders for file in folder.glob("lib*")}
+    return sorted(file for file in found if Path(file).name.startswith(("libgomp", "libomp", "libiomp")))
 
 
 def _after_fork() -> None:
