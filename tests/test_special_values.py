@@ -244,3 +244,23 @@ def test_a_sign_that_is_copied_has_derivatives_at_zero(backend):
     (gx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     assert gx.tolist() == [[[0, -4, -6]]]
     assert torch.autograd.grad(gx.sum(), x)[0].tolist() == [[[0, -2, 2]]]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+@pytest.mark.parametrize("p", [2.0, 3.0])
+def test_a_norm_is_curved_where_a_value_is_zero(p, backend):
+    """As after a ReLU: the second derivative of the norm of (3, v) at v = 0 is 1 / 3 for p = 2."""
+    x = torch.tensor([[[3.0, 0.0, 0.0, 0.0, -2.0]]], dtype=torch.float64, requires_grad=True)
+    direction = torch.tensor([[[0.5, 1.0, -2.0, 1.5, 1.0]]], dtype=torch.float64)
+    layer = anyconv.Pool1d(2, Formula(lambda x: x, anyconv.norm(p)), stride=1, backend=backend)
+    (gx,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    (got,) = torch.autograd.grad((gx * direction).sum(), x)
+    a, b = (1.0, 0.5) if p == 2 else (0.0, 0.0)  # (p - 1) / size, of the neighbors of 3 and of -2
+    want = [0.0, a / 3 * direction[0, 0, 1], 0.0, b * direction[0, 0, 3], 0.0]
+    assert_near(got.flatten(), torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in want]), terms=4)
+
+
+def test_a_floored_pole_has_no_gradient():
+    x = torch.tensor([[[0.0, 2.0]]], requires_grad=True)
+    layer = anyconv.Pool1d(1, Formula(lambda x: x // (torch.abs(torch.relu(1 / x)) + 0.1)), backend="reference")
+    assert torch.autograd.grad(layer(x).sum(), x)[0].tolist() == [[[0, 0]]]

@@ -35,8 +35,9 @@ _NAMED_OTHERWISE: dict[str, Call] = {
     "clamp_min": lambda x, lo: torch.clamp(x, min=lo),
     "clamp_max": lambda x, hi: torch.clamp(x, max=hi),
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "floor_divide": lambda x, w: torch.div(x, w, rounding_mode="floor"),  # torch.floor_divide has no gradient
-    "trunc_divide": lambda x, w: torch.div(x, w, rounding_mode="trunc"),
+    # what is 0 everywhere is not to be multiplied by the slope of a pole
+    "floor_divide": lambda x, w: torch.div(x.detach(), w.detach(), rounding_mode="floor"),
+    "trunc_divide": lambda x, w: torch.div(x.detach(), w.detach(), rounding_mode="trunc"),
     "mantissa": lambda x: torch.frexp(x).mantissa,
     "exponent": lambda x: torch.frexp(x).exponent.to(x.dtype),
 }

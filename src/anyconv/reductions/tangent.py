@@ -103,6 +103,9 @@ def _norm(p: float) -> Reduction:
     ratio = norm_ratio("1")
     merged = (f"a_q * where(a_m == t, 1, a_m / t) ** {p - 1}", f"b_q * where(b_m == t, 1, b_m / t) ** {p - 1}")
     size = f"where(v == 0, 0, where(abs(v) == m, 1, abs(v) / m)) * s ** {-1 / p}"  # abs(v) / y
+    flat = (
+        "v" if p < 2 else "m"
+    )  # where a size of 0 has no curvature: for p < 2 it would be infinite, from 2 on it is a number
     bend = f"u ** {p - 2} * dv - sign(v) * u ** {p - 1} * (q * s ** {1 / p - 1})"
     return Reduction(
         f"{of.name}'",
@@ -115,7 +118,7 @@ def _norm(p: float) -> Reduction:
         ),
         merge=(*of.texts("merge"), f"t = maximum(a_m, b_m); {' + '.join(merged)}"),
         result=f"where(m == 0, 0, q * s ** {1 / p - 1})",
-        adjoint=(f"u = {size}; where(v == 0, 0, {p - 1} / (m * s ** {1 / p}) * ({bend}))", of.texts("adjoint")[0]),
+        adjoint=(f"u = {size}; where({flat} == 0, 0, {p - 1} / (m * s ** {1 / p}) * ({bend}))", of.texts("adjoint")[0]),
     )
 
 
