@@ -178,8 +178,10 @@ def _can_meet(pair: dict[str, str]) -> bool:
         return False
     if pair.get("backend") not in ("native", "separated"):
         return True
-    scopes = ("per_tap", "per_filter", "per_channel", "per_pair", "per_offset", "shared")
-    if pair.get("scope", "shared") not in scopes and pair["backend"] == "native":
+    scope = pair.get("scope", "shared")
+    weights = ("per_tap", "per_filter", "per_channel", "per_pair", "per_offset", "shared")
+    slides = (*weights, "guide", "mask", "guide of several", "offsets")
+    if scope not in (weights if pair["backend"] == "native" else slides):
         return False
     return pair.get("reduction", "sum") in ("sum", "mean") and not (
         pair["backend"] == "native" and pair.get("mode") == "skip"
