@@ -322,6 +322,30 @@ def test_a_device_without_kernels_is_told_of_once(monkeypatch):
     assert torch.equal(got, anyconv.conv1d(x, w, lambda x, w: torch.abs(x - w), backend="reference"))
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [Formula(lambda x, w: torch.abs(x - w)), Formula(lambda x, w, c: x * w - c, operands={"c": anyconv.center()})],
+)
+def test_a_bias_may_lie_anywhere(formula):
+    """One number for all filters, and every second of a row: neighbors in memory were added."""
+    x, w, row = torch.randn(1, 2, 6, device=DEVICE), torch.randn(4, 2, 3, device=DEVICE), torch.randn(8, device=DEVICE)
+    for bias in (row[:1].expand(4), row[::2]):
+        got, want = (anyconv.conv1d(x, w, formula, bias, backend=b) for b in ("triton", "reference"))
+        torch.testing.assert_close(got, want)
+
+
+def test_gradients_that_need_no_state_read_none():
+    """That of a sum of sizes, ``norm(1)``, has a state which its gradient does not need."""
+    x = torch.randn(1, 2, 7, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    w = torch.randn(3, 2, 3, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    found = []
+    for backend in ("triton", "reference"):
+        y = anyconv.conv1d(x, w, Formula(lambda x, w: x - w, anyconv.norm(1)), backend=backend)
+        found.append(torch.autograd.grad(y.square().sum(), (x, w)))
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 # --- what only a GPU has
 
 

@@ -29,7 +29,8 @@ def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, save
         count = len(functor.saved) if saves else 0
         kept = y.new_empty(count * y.numel(), dtype=compute_dtype(y.dtype))
         state = parts_like(y, kept) if count else None
-        _way(call).forward(call, tensors, bias, Outputs(y, state))
+        dense = None if bias is None else bias.contiguous()  # kernels have strides of all tensors but this
+        _way(call).forward(call, tensors, dense, Outputs(y, state))
     return y, kept
 
 

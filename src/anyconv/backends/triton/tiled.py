@@ -46,7 +46,8 @@ def gradients(
     call: Call, tensors: dict[str, Tensor], outputs: Outputs, targets: list[int], found: dict[str, Tensor]
 ) -> None:
     """Add the gradients of variables to those of their tensors."""
-    contexts = outputs if call.functor.is_direct else _contexts(call, tensors, outputs)
+    # a kernel reads its contexts where a state would lie: there must be none, needed or not
+    contexts = Outputs(outputs.y, None) if call.functor.is_direct else _contexts(call, tensors, outputs)
     if 0 in targets:
         found[call.names[0]] = _pixels(call, tensors, contexts)
     if set(targets) - {0}:
