@@ -114,7 +114,10 @@ def test_what_the_environment_names_wins(nothing, monkeypatch, name):
 def test_what_the_environment_names_is_not_replaced(nothing, monkeypatch):
     everything(nothing)
     monkeypatch.setenv("ANYCONV_CXX", "/no/such/compiler")
-    with pytest.raises(build.BuildError, match="tried /no/such/compiler"):
+    with pytest.raises(build.BuildError, match="ANYCONV_CXX names does not run: /no/such/compiler"):
+        build.compiler()
+    monkeypatch.setenv("ANYCONV_CXX", "'unbalanced")
+    with pytest.raises(build.BuildError, match="does not run: 'unbalanced"):
         build.compiler()
 
 

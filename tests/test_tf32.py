@@ -7,8 +7,7 @@ import torch
 
 import anyconv
 from anyconv import Formula
-from anyconv.backends import convolutions, native
-from anyconv.backends.ieee import ieee
+from anyconv.backends import convolutions, ieee, native, separated
 from anyconv.expr import parse
 from anyconv.plan.affine import affine
 
@@ -16,14 +15,18 @@ SEPARABLE = Formula(lambda x, w, v: w * torch.sin(x) + v * x * x * x)
 
 
 def switch():
-    cudnn = torch.backends.cudnn
-    return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+    return ieee._switch()
+
+
+IEEE = ("ieee", False)
 
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the switch says at each of torch's convolutions, forward and backward."""
+    """What the switch says at each of torch's convolutions, forward and backward, as if all tensors were on a GPU."""
     found = []
+    monkeypatch.setattr(native, "ieee", lambda x: ieee._turned())
+    monkeypatch.setattr(separated, "ieee", lambda x: ieee._turned())
 
     def watched(function):
         def run(*args, **kwargs):
@@ -66,7 +69,7 @@ def test_what_is_rewritten_is_computed_in_ieee_float32(seen, monkeypatch, formul
     before = switch()
     step(formula, count)
     assert len(seen) >= 2
-    assert set(seen) <= {"ieee", False}
+    assert set(seen) <= set(IEEE)
     assert switch() == before
 
 
@@ -77,11 +80,33 @@ def test_on_a_gpu_torch_differentiates_only_products_by_itself():
     assert all(native.follows_torch(line, torch.empty(1)) for line in lines)
 
 
+def test_the_switch_is_turned_for_float32_on_a_gpu_alone():
+    """Elsewhere it would not matter, and stays as it was inherited."""
+    before = switch()
+    with ieee.ieee(torch.empty(1)):
+        assert switch() == before
+    with ieee._turned():
+        assert switch() in IEEE
+        assert torch.backends.cudnn.allow_tf32 is False  # another thread may ask
+    assert switch() == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has one switch for all of cuDNN")
+def test_a_precision_of_convolutions_alone_is_kept():
+    torch.backends.cudnn.conv.fp32_precision = "none"
+    try:
+        with ieee._turned():
+            assert torch.backends.cudnn.conv.fp32_precision in ("ieee", "none")
+        assert torch.backends.cudnn.conv.fp32_precision == "none"
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
 def test_threads_leave_the_switch_as_it_was():
     before, inside = switch(), threading.Barrier(2)
 
     def enter(first):
-        with ieee():
+        with ieee._turned():
             inside.wait()
             if first:
                 last.wait()
@@ -99,7 +124,7 @@ def test_threads_leave_the_switch_as_it_was():
 
 def test_an_error_leaves_the_switch_as_it_was():
     before = switch()
-    with pytest.raises(ValueError, match="in the middle"), ieee():
+    with pytest.raises(ValueError, match="in the middle"), ieee._turned():
         raise ValueError("in the middle")
     assert switch() == before
 

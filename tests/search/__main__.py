@@ -74,7 +74,8 @@ def _caused(records: list[dict[str, Any]], options: argparse.Namespace, shares: 
 
 
 def _is_left(tally: Tally, options: argparse.Namespace, number: int) -> bool:
-    return (options.seed, number * options.per_formula) not in tally.done
+    first = number * options.per_formula
+    return any((options.seed, first + turn) not in tally.done for turn in range(options.per_formula))
 
 
 def _blocks(

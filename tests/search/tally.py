@@ -74,9 +74,9 @@ class Tally:
                 self._count(json.loads(line))
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
-        """Count records, and append them to the file."""
+        """Count records, and append them to the file; those of a block that a limit of time broke off come again."""
         lines = []
-        for one in records:
+        for one in (r for r in records if (r["seed"], r["index"]) not in self.done):
             self._count(one)
             lines.append(json.dumps(one) + "\n")
         if self.path is not None:

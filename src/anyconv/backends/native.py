@@ -5,6 +5,7 @@ The slope may be any expression of the operands; it is evaluated once per call, 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ def follows_torch(line: Line | None, x: Tensor) -> bool:
 def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:
     """``y[n, o, *sites]``; nothing is kept."""
     x, *_ = tensors.values()
-    with ieee(not is_product(call.line)):
+    with contextlib.nullcontext() if is_product(call.line) else ieee(x):
         y = convolve(x, tensors, bias, call.problem, call.line)
     return y, y.new_empty(0)
 
@@ -60,7 +61,7 @@ def gradients(
     with torch.enable_grad():
         y, _ = forward(call, leaves, None, saves=False)
     inputs = [leaves[name] for name in wanted]
-    with ieee(not is_product(call.line)):
+    with contextlib.nullcontext() if is_product(call.line) else ieee(grad):
         found = torch.autograd.grad(y, inputs, grad, materialize_grads=True)
     return dict(zip(wanted, found, strict=True))
 

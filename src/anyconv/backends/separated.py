@@ -51,7 +51,7 @@ def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, save
     kept = x.new_empty((len(call.terms) if m.has_epilogue and saves else 0, *shape))
     sums = []
     for i, (terms, divisor) in enumerate(zip(call.terms, call.divisors, strict=True)):
-        with ieee():
+        with ieee(x):
             total = _sum(_Value.of(terms, tensors, call.problem), tensors)
         total = total if divisor == 1 else total / divisor
         sums.append(kept[i].copy_(total.expand(shape)) if len(kept) else total)
@@ -108,7 +108,7 @@ def gradients(
         slopes.append(g.sum_to_size(value.total.shape))
         if value.images is not None:
             outputs += value.weights
-            with ieee():
+            with ieee(grad):
                 slopes += image_gradients(value.images, tensors, [w.detach() for w in value.weights], g, found)
     inputs = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     live = [(y, g) for y, g in zip(outputs, slopes, strict=True) if y.requires_grad]

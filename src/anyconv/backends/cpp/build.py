@@ -72,11 +72,16 @@ def compiler() -> Compiler:
     Raises:
         BuildError: none of those tried runs.
     """
-    asked = os.environ.get("ANYCONV_CXX") or os.environ.get("CXX")
-    candidates = (asked,) if asked else CANDIDATES
+    named = next((name for name in ("ANYCONV_CXX", "CXX") if os.environ.get(name)), None)
+    candidates = (os.environ[named],) if named else CANDIDATES
     for candidate in candidates:
         if found := find(candidate, os.environ.get("PATH", "")):
             return found
+    if named:
+        raise BuildError(
+            f"the C++ compiler that {named} names does not run: {os.environ[named]}",
+            way_out=f"Correct {named}, or unset it: then {', '.join(CANDIDATES)} are tried.",
+        )
     raise BuildError(
         f"no C++ compiler runs; tried {', '.join(candidates)}",
         way_out="Run `pip install anyconv[compiler]`, which brings one, or name yours in ANYCONV_CXX.",
@@ -91,7 +96,10 @@ def find(candidate: str, path: str) -> Compiler | None:
         candidate: one of ``CANDIDATES``, or a command with arguments.
         path: the folders in which commands are looked for, as in ``PATH``.
     """
-    command = _ziglang() if candidate == "ziglang" else tuple(shlex.split(candidate))
+    try:
+        command = _ziglang() if candidate == "ziglang" else tuple(shlex.split(candidate))
+    except ValueError:  # a quotation without its end
+        return None
     if not command or shutil.which(command[0], path=path) is None:
         return None
     try:
