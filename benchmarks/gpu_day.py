@@ -2,9 +2,9 @@
 
     PYTHONPATH=src python3 -m benchmarks.gpu_day --out results-of-the-day
 
-Nothing is installed and no network is used. Each step is a process with a time limit of its own. Its rows are written
-as they come, and the next step goes on where one fails. Steps that have much to compile begin with it at once, beside
-the steps before them, and wait with their timing until it is their turn.
+Nothing is installed and no network is used; pytest, tqdm and matplotlib have to be there. Each step is a process with a
+time limit of its own. Its rows are written as they come, and the next step goes on where one fails. Steps that have
+much to compile begin with it at once, beside the steps before them, and wait with their timing until it is their turn.
 
 Written are ``gpu_day.json``, a table ``gpu_day.md`` and a picture ``gpu_day.png``.
 """
@@ -73,7 +73,8 @@ class Running:
                 ended = "failed: " + (self.log.read_text().strip().splitlines() or ["no message"])[-1][:300]
         except subprocess.TimeoutExpired:
             ended = f"stopped after {seconds:.0f} s"
-        self.stop()
+        finally:  # an interrupt, too
+            self.stop()
         lines = [json.loads(line) for line in self.rows.read_text().splitlines() if line.endswith("}")]
         return {"ended": ended, "seconds": round(time.monotonic() - began, 1), "rows": lines}
 
@@ -161,9 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     found = run_steps(options.out, names, dry=options.dry_run, seconds=DRY_SECONDS if options.dry_run else SECONDS)
     text = table(found)
     (options.out / "gpu_day.md").write_text(text + "\n")
-    with suppress(ImportError):  # matplotlib is not everywhere; the table is
-        picture(found, options.out / "gpu_day.png")
     print(text)
+    picture(found, options.out / "gpu_day.png")
     return int(any(step["ended"] != "ok" for step in found["steps"].values()))
 
 

@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+
 from .day import Row
 
 GOALS = """Goals on an H100: all tests green, `-|x-w|` at 0.70 of its limit, 3 times forward and 5 times a step over the
@@ -84,8 +86,6 @@ def _rivals(rows: dict[str, list[Row]]) -> list[str]:
 
 def picture(found: dict[str, Any], path: Path) -> None:
     """Draw the times of each formula beside those of an ordinary convolution of the same shape and dtype."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415 - the table is written where it is missing
-
     rows = [row for row in found["steps"].get("ours", {}).get("rows", []) if "step" in row]
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     if not rows:
@@ -97,12 +97,12 @@ def picture(found: dict[str, Any], path: Path) -> None:
     for axes, pass_ in zip(grid, ("forward", "step"), strict=True):
         for axis, layer in zip(axes, layers, strict=True):
             for dtype, marker in zip(dtypes, "os^", strict=False):
-                usual = times["nn.Conv2d", layer, dtype][pass_]
+                usual = times.get(("nn.Conv2d", layer, dtype))  # the step may have been stopped before it
                 points = [
-                    (times[f, layer, dtype][pass_] / usual, i)
-                    for i, f in enumerate(formulas) if (f, layer, dtype) in times
+                    (times[f, layer, dtype][pass_] / usual[pass_], i)
+                    for i, f in enumerate(formulas) if usual and (f, layer, dtype) in times
                 ]  # fmt: skip
-                axis.plot(*zip(*points, strict=True), marker, markersize=5, label=dtype)
+                axis.plot([x for x, _ in points], [y for _, y in points], marker, markersize=5, label=dtype)
             axis.axvline(1, color="black", linewidth=0.8)
             axis.set(xscale="log", title=f"{layer}, {'training step' if pass_ == 'step' else pass_}")
             axis.set_xlabel("time, in times of cuDNN's nn.Conv2d (same dtype, no TF32)", fontsize=7)

@@ -143,10 +143,11 @@ def _run(case: Case) -> dict[str, Tensor]:
     if y.shape != grad.shape or y.dtype != grad.dtype:
         return {"y": y.detach()}
     leaves = {n: t for n, t in tensors.items() if n not in frozen}
-    return oracle.derivatives(y, leaves, grad, _moves(case, leaves) if case.second else None)
+    return oracle.derivatives(y, leaves, grad, moves_of(case, leaves) if case.second else None)
 
 
-def _moves(case: Case, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+def moves_of(case: Case, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The direction along which gradients are differentiated, for each tensor."""
     g = torch.Generator().manual_seed(case.seed + 1)
     return {n: torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.dtype) for n, t in leaves.items()}
 
@@ -179,13 +180,15 @@ class Comparison:
         self.skipped: dict[str, Tensor] = {}
         self.runs, self.noted = 0, False
 
-    def evaluate(self, dtype: torch.dtype = torch.float64, *, merges: bool = False) -> dict[str, Tensor]:
+    def evaluate(
+        self, dtype: torch.dtype = torch.float64, *, merges: bool = False, plain: bool = False
+    ) -> dict[str, Tensor]:
         """The oracle's value and derivatives, computed in a dtype."""
         case = self.case
         tensors = {n: t.to(dtype).detach().requires_grad_(n not in self.frozen) for n, t in self.tensors.items()}
-        y = oracle.evaluate(case.source, case.place, tensors, merges=merges)
+        y = oracle.evaluate(case.source, case.place, tensors, merges=merges, plain=plain)
         leaves = {n: t for n, t in tensors.items() if n not in self.frozen}
-        moves = {n: t.to(dtype) for n, t in _moves(case, leaves).items()} if case.second else None
+        moves = {n: t.to(dtype) for n, t in moves_of(case, leaves).items()} if case.second else None
         return oracle.derivatives(y, leaves, self.grad.to(dtype), moves)
 
     def _lawful(self, name: str) -> bool:
@@ -299,6 +302,26 @@ class Comparison:
         failures = self._failures(numbers)
         return all(f.kind in ("not finite", "spoiled", "lost") or known(self.case, backend, f) for f in failures)
 
+    def _reach(self, name: str, sites: Tensor) -> Tensor:
+        """Which numbers of a derivative some sites see; of a second one, any where there is such a site."""
+        if name.startswith("second") or not bool(sites.any()):
+            return torch.full_like(self.gold[name], bool(sites.any()), dtype=torch.bool)
+        return oracle.reached(self.case.source, self.case.place, self.tensors, sites)[name.removeprefix("gradient of ")]
+
+    @functools.cached_property
+    def _unselected(self) -> dict[str, Tensor]:
+        """The numbers where both branches of a ``where`` are evaluated, as torch itself does."""
+        try:
+            return self.evaluate(plain=True)
+        except RuntimeError:  # torch has no derivative of a floored quotient
+            return {}
+
+    def _explained_by_branches(self, name: str, wrong: Tensor) -> bool:
+        """Whether torch's own gradient is no number either; of a second derivative, whether any is none."""
+        if name.startswith("second"):
+            return any(not bool(t.isfinite().all()) for t in self._unselected.values())
+        return name in self._unselected and not bool((wrong & self._unselected[name].isfinite()).any())
+
     @functools.cached_property
     def _masked(self) -> Tensor:
         return oracle.masked(self.case.source, self.case.place, self.tensors)
@@ -339,7 +362,7 @@ class Comparison:
     def _unsettled(self, name: str, got: Tensor) -> Tensor:
         """Which numbers are a zero times an infinity or a NaN, which may be NaN, or a number where a branch is not taken."""
         gold = self.gold[name]
-        chosen = got.isnan() & bool(self.gold["y"].isnan().any())
+        chosen = got.isnan() & self._reach(name, self.gold["y"].isnan())
         if selects(self.case) and not multiplies_signs(self.case):
             chosen |= gold.isnan() & got.isfinite() & ~self._decided(name)
         self.skipped[name] = self.skipped.get(name, torch.zeros_like(chosen)) | chosen
@@ -358,10 +381,13 @@ class Comparison:
         if kind == "differs" and not bool((got.isfinite() & gold.isfinite())[wrong].any()):
             kind = "not finite"
         last = tuple(wrong.nonzero()[:, -1].unique().tolist()) if wrong.dim() else ()
-        masked = not bool((wrong & ~self._masked).any()) if name == "y" else bool(self._masked.any())
+        sees = self._masked if name == "y" else self._reach(name, self._masked)
         message = (
             f"{int(wrong.sum())} of {wrong.numel()} wrong, first at {at}: {got[at].item():.9g}, right is {gold[at].item():.9g} "
             f"within {bound[at].item():.2g}"
         )
         in_half = self._explained_in_half(name, got, wrong)
-        return Failure(name, kind, message, float(ratio[at]), in_half=in_half, masked=masked, last=last)
+        return Failure(
+            name, kind, message, float(ratio[at]), in_half=in_half, masked=not bool((wrong & ~sees).any()), last=last,
+            unselected=self._explained_by_branches(name, wrong),
+        )  # fmt: skip

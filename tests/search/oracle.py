@@ -320,10 +320,13 @@ def names_of(text: str) -> list[str]:
     return [a.arg for a in node.args.args]
 
 
-def evaluate(source: Source, place: Place, tensors: dict[str, Tensor], *, merges: bool = False) -> Tensor:
+def evaluate(
+    source: Source, place: Place, tensors: dict[str, Tensor], *, merges: bool = False, plain: bool = False
+) -> Tensor:
     """``y[n, o, *sites]``; ``tensors`` holds ``x``, the operands, and ``bias`` if there is one.
 
     Args:
+        plain: a ``where`` evaluates both of its branches everywhere, and what is not taken may spoil a gradient.
         merges: a user's own reduction folds two values at a time, and merges what came of them.
     """
     scene = Scene(source, place, tensors)
@@ -332,7 +335,8 @@ def evaluate(source: Source, place: Place, tensors: dict[str, Tensor], *, merges
     given = [
         a.detach() if name in dict(source.gradient) else a for name, a in zip([pixel, *names], arguments, strict=True)
     ]
-    made = selecting(source.map)(*given)
+    program = compiled if plain else selecting
+    made = program(source.map)(*given)
     pairs = math.prod(place.sites) if scene.whole else len(scene.index.tap)
     shape = (place.batch, place.groups, place.filters, place.channels, pairs)
     values = [torch.as_tensor(v).to(scene.dtype).expand(shape) for v in (made if isinstance(made, tuple) else (made,))]
@@ -349,12 +353,31 @@ def evaluate(source: Source, place: Place, tensors: dict[str, Tensor], *, merges
     y = results[0]
     if source.epilogue is not None:
         outer = scene.outer(names_of(source.epilogue)[len(results) :])
-        y = selecting(source.epilogue)(*results, *outer)
+        y = program(source.epilogue)(*results, *outer)
     y = torch.as_tensor(y).to(scene.dtype).expand(place.batch, place.groups, place.filters, math.prod(place.sites))
     y = y.reshape(place.batch, place.out_channels, *place.sites)
     if "bias" in tensors:
         y = y + tensors["bias"].reshape(-1, *(1,) * place.dims)
     return y
+
+
+def reached(source: Source, place: Place, tensors: dict[str, Tensor], sites: Tensor) -> dict[str, Tensor]:
+    """Return, for each tensor, which of its numbers some sites of ``y`` see, as a derivative of a plain sum of all."""
+    operands, taps = {o.name: o for o in source.operands}, None if source.field is None else math.prod(source.field)
+    pixel, *names = names_of(source.map)
+    terms = [pixel] if taps is None else [f"{pixel}[{t}]" for t in range(taps)]
+    for name in names:
+        o = operands[name]
+        count = taps if taps and ("k" in o.axes or o.scope == "guide") else o.size
+        terms += [name] if count is None else [f"{name}[{i}]" for i in range(count)]
+    seen = tuple(operands[name] for name in names)
+    linear = Source(f"lambda {', '.join([pixel, *names])}: {' + '.join(terms)}", seen, field=source.field)
+    leaves = {n: torch.zeros_like(t).requires_grad_() for n, t in tensors.items() if n != "bias"}
+    y = evaluate(linear, place, leaves)
+    slopes = torch.autograd.grad(y, list(leaves.values()), sites.to(y.dtype), allow_unused=True, materialize_grads=True)
+    found = {n: slope != 0 for n, slope in zip(leaves, slopes, strict=True)}
+    elsewhere = {n: torch.ones_like(t, dtype=torch.bool) for n, t in tensors.items() if n not in ("x", *names)}
+    return found | elsewhere
 
 
 def _spread(arguments: list[Any]) -> list[Any]:

@@ -16,7 +16,8 @@ class Failure:
             ``shape``, or the name of an exception.
         ratio: the difference by what rounding allows.
         in_half: rounding to a half precision after each operation would explain it.
-        masked: the numbers of ``y`` are of fields that are masked whole; of a gradient, there is such a field.
+        masked: the numbers of ``y`` are of fields that are masked whole; those of a gradient are seen by such fields.
+        unselected: torch's own gradients are not finite there, since it evaluates both branches of a ``where``.
         last: where the wrong numbers are along the last axis: for a vector, which of its components.
     """
 
@@ -26,6 +27,7 @@ class Failure:
     ratio: float = math.inf
     in_half: bool = False
     masked: bool = False
+    unselected: bool = False
     last: tuple[int, ...] = ()
 
 

@@ -4,8 +4,8 @@ On a GPU torch rounds the factors of a convolution to the eleven bits of TensorF
 Who writes ``x * w`` means torch's convolution, and gets what torch's switch says. Who writes another map did not ask
 for it.
 
-The switch is one for all threads, and it is turned only where it would matter. Turning it back states what torch may
-have inherited: who says ``torch.backends.fp32_precision = "ieee"`` later has to say it to ``torch.backends.cudnn.conv``.
+The switch is one for all threads. It is turned only where it would matter. Turning it back states what torch may have
+inherited: who says ``torch.backends.fp32_precision = "ieee"`` later has to say it to ``torch.backends.cudnn.conv``.
 """
 
 from __future__ import annotations
