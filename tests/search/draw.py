@@ -287,6 +287,8 @@ def _numbers(rng: Random, drawn: Drawn, shares: Shares) -> str:
     """A range of numbers; sums of many terms only where they need no kernel of their own."""
     hostile = [n for n in RANGES if n != "unit" and (n != "long" or drawn.lanes in ("any", "channels", "planes"))]
     numbers = rng.choice(hostile) if rng.random() < shares.hostile else "unit"
+    if "100000" in drawn.source.map and rng.random() < 0.5:  # a level that is taken off pixels of about its size
+        return "far"
     if drawn.source.kind in ("kinks", "pole") and rng.random() < 0.5:
         numbers = rng.choice(("grid", "zeros", "special"))
     return numbers
