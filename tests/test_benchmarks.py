@@ -128,6 +128,7 @@ def test_no_ratio_without_both_numbers():
 # --- the day with a GPU
 
 
+@pytest.mark.thorough
 def test_the_day_reaches_every_step_without_a_gpu(tmp_path):
     """On the day itself there are fifteen minutes, and none for a typo."""
     command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(tmp_path)]
@@ -150,7 +151,7 @@ PROGRAMS = {
 
 
 def test_a_step_that_fails_or_hangs_does_not_keep_the_others(tmp_path, monkeypatch):
-    steps = tuple(gpu_day.Step(name, 1.5 if name == "slow" else 30.0, None, ahead=name == "bad") for name in PROGRAMS)
+    steps = tuple(gpu_day.Step(name, 0.3 if name == "slow" else 30.0, None, ahead=name == "bad") for name in PROGRAMS)
     monkeypatch.setattr(gpu_day, "STEPS", steps)
     monkeypatch.setattr(
         gpu_day, "command_of",
@@ -161,7 +162,7 @@ def test_a_step_that_fails_or_hangs_does_not_keep_the_others(tmp_path, monkeypat
         "good": "ok", "bad": "failed: it broke", "slow": "stopped after 2 s", "late": "ok",
     }  # fmt: skip
     assert [step["rows"] for step in found.values()] == [[{"a": 1}], [], [{"a": 2}], []]
-    none = gpu_day.run_steps(tmp_path, ["good"], dry=True, seconds=0.5)["steps"]
+    none = gpu_day.run_steps(tmp_path, ["good"], dry=True, seconds=0.1)["steps"]
     assert none["good"]["ended"] == "no time was left"
 
 

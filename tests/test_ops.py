@@ -41,8 +41,7 @@ POINTS = {1: SPECIAL + EDGES, 2: [*SPECIAL, 0.5, 2.0, -2.0, 3.0, 1e-300, 1e300],
 REAL = [row for row in ROWS if row.result == "real"]
 
 # where torch computes a part of a float64 gradient in float32, ours is the better: 1 / 6, and 2**exponent, which overflows
-TORCH_ROUNDS = {"hardsigmoid": 1e-7}
-TORCH_OVERFLOWS = {"mantissa": (1e-300, 1e300)}
+TORCH_OVERFLOWS = {"mantissa": (1e-300, 1e300), "copysign": (math.inf,)}
 
 
 @pytest.mark.sample(3)
@@ -65,9 +64,8 @@ def test_derivative_is_autograds_at_every_special_point(row):
                 got = torch.as_tensor(evaluate(partials[index], env, LIBRARY), dtype=torch.float64).expand(1)
                 if abs(point[0]) not in TORCH_OVERFLOWS.get(row.name, ()):
                     # 1e-15: what is left of a difference of two numbers near 1
-                    rtol = TORCH_ROUNDS.get(row.name, 1e-12)
                     torch.testing.assert_close(
-                        got, want, rtol=rtol, atol=1e-15, equal_nan=True, msg=_message(row, point)
+                        got, want, rtol=1e-12, atol=1e-15, equal_nan=True, msg=_message(row, point)
                     )
 
 
@@ -95,7 +93,7 @@ def _message(row, point):
     return lambda text: f"{row.name} at {point}: {text}"
 
 
-@pytest.mark.parametrize(("name", "point"), [("hardsigmoid", 0.0), ("mantissa", 1e-300)])
+@pytest.mark.parametrize(("name", "point"), [("mantissa", 1e-300)])
 def test_torch_is_still_imprecise_there(name, point):
     row = next(r for r in ROWS if r.name == name)
     values = _values(row, (point,), None)

@@ -27,7 +27,10 @@ def recipes(day: Day, write: Write, go: Go) -> None:
     go()
     for name in RECIPES:
         start = time.perf_counter()
-        here, there = losses(day, name, "cpu", "auto"), losses(day, name, day.device, "triton")
+        here, there = (
+            losses(day, name, "cpu", "reference" if day.is_dry else "auto"),
+            losses(day, name, day.device, "triton"),
+        )
         apart = [abs(a - b) / abs(a) for a, b in zip(here, there, strict=True)]
         write({
             "recipe": name, "first": here[0], "cpu": here[-1], "device": there[-1], "apart at first": apart[0],
@@ -38,11 +41,11 @@ def recipes(day: Day, write: Write, go: Go) -> None:
 def losses(day: Day, name: str, device: str, backend: str) -> list[float]:
     """Return the loss of each step of training, of the same network on the same images."""
     torch.manual_seed(0)
-    channels, size = (2, 5) if day.is_dry else (16, 16)
+    channels, size, batch = (2, 2, 2) if day.is_dry else (16, 16, 64)
     layer = getattr(anyconv.recipes, name).Conv2d(channels, channels, 3, padding=1, backend=backend)
     network = nn.Sequential(nn.Conv2d(3, channels, 1), layer, nn.BatchNorm2d(channels), nn.Flatten())
     network.append(nn.Linear(channels * size**2, 10))
-    images, labels = torch.randn(2 if day.is_dry else 64, 3, size, size), torch.randint(10, (2 if day.is_dry else 64,))
+    images, labels = torch.randn(batch, 3, size, size), torch.randint(10, (batch,))
     network, images, labels = network.to(device), images.to(device), labels.to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
     found = []
@@ -58,11 +61,12 @@ def losses(day: Day, name: str, device: str, backend: str) -> list[float]:
 def overhead(day: Day, write: Write, go: Go) -> None:
     """Measure a call of a tiny layer: eager, compiled and in a CUDA graph, beside an ordinary convolution."""
     go()
+    channels, size = (1, 3) if day.is_dry else (4, 6)
     layers = {
-        "anyconv": anyconv.Conv2d(4, 4, 3, formula=lambda x, w: -torch.abs(x - w), backend="triton"),
-        "nn.Conv2d": nn.Conv2d(4, 4, 3),
+        "anyconv": anyconv.Conv2d(channels, channels, 3, lambda x, w: -torch.abs(x - w), backend="triton"),
+        "nn.Conv2d": nn.Conv2d(channels, channels, 3),
     }
-    x = torch.randn(1, 4, 6, 6, device=day.device)
+    x = torch.randn(1, channels, size, size, device=day.device)
     for name, layer in layers.items():
         write({"layer": name} | _calls(day, layer.to(day.device), x))
 
@@ -127,7 +131,7 @@ print(json.dumps({{"torch": there - start, "anyconv": ready - there, "forward": 
 def cold_start(day: Day, write: Write, go: Go) -> None:
     """Measure the first call in a process that finds nothing built, and in one that finds it."""
     go()
-    channels, size = (2, 4) if day.is_dry else (8, 16)
+    channels, size = (1, 3) if day.is_dry else (8, 16)
     program = COLD.format(device=day.device, channels=channels, size=size)
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"ANYCONV_CACHE_DIR": f"{folder}/anyconv", "TRITON_CACHE_DIR": f"{folder}/triton"}
