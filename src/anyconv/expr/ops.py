@@ -88,7 +88,7 @@ ROWS = (
     # size and sign
     _row("abs", "x", "sign(x)", also="absolute"),
     _row("sign", "x", "0", also="sgn"),
-    _row("copysign", "x w", "sign(x) * copysign(1, w)", "0"),
+    _row("copysign", "x w", "where(isnan(x), x, sign(x) * copysign(1, w))", "0"),
     _row("round", "x", "0"),
     _row("floor", "x", "0"),
     _row("ceil", "x", "0"),
