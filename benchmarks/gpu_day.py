@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,7 +45,6 @@ class Running:
     process: subprocess.Popen[str]
     rows: Path
     log: Path
-    started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(cls, step: Step, out: Path, *, dry: bool) -> Running:

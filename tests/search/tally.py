@@ -11,7 +11,7 @@ from typing import Any
 
 from . import draw
 from .case import Case
-from .known import KNOWN, known, met
+from .known import HALVES, KNOWN, known, met
 from .outcome import Outcome
 
 AXES = ("scope", "reduction", "mode", "dtype", "layout", "backend")
@@ -174,7 +174,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 
 def _can_meet(pair: dict[str, str]) -> bool:
     """Whether two values can meet: torch's own convolution sums and leaves nothing out; halves are not separated."""
-    if pair.get("backend") == "separated" and pair.get("dtype") in ("float16", "bfloat16"):
+    if pair.get("backend") == "separated" and pair.get("dtype") in HALVES:
         return False
     if pair.get("backend") not in ("native", "separated"):
         return True

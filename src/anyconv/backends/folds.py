@@ -27,7 +27,7 @@ class Fold:
 
     @property
     def moved(self) -> tuple[bool, ...]:
-        """For each value, whether the result moves with it; not so with the key of an argmax, whatever its slope."""
+        """Say for each value whether the result moves with it; not so with the key of an argmax, whatever its slope."""
         return tuple(adjoint != const(0.0) for adjoint in self.reduction.exprs["adjoint"])
 
     def empty(self, shape: Ints, like: Tensor) -> State:

@@ -48,7 +48,7 @@ def _turned() -> Iterator[None]:
 
 
 def _switch() -> str | bool:
-    """What torch is told: whether cuDNN rounds, or a precision where convolutions have one of their own."""
+    """Read what torch is told: whether cuDNN rounds, or a precision where convolutions have one of their own."""
     cudnn: Any = torch.backends.cudnn
     try:
         return bool(cudnn.allow_tf32)

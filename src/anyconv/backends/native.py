@@ -37,12 +37,12 @@ def is_product(line: Line) -> bool:
     return line.slope.op == "var" and line.offset.value == 0.0
 
 
-def follows_torch(line: Line | None, x: Tensor) -> bool:
+def follows_torch(line: Line, x: Tensor) -> bool:
     """Return whether torch's convolution, with its own gradients, is all there is to do.
 
     On a GPU it may round its factors (:mod:`.ieee`), which no one asked for where the map is no product.
     """
-    return line is not None and (is_product(line) or x.device.type == "cpu")
+    return is_product(line) or x.device.type == "cpu"
 
 
 def forward(call: Call, tensors: dict[str, Tensor], bias: Tensor | None, *, saves: bool) -> tuple[Tensor, Tensor]:

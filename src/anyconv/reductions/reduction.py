@@ -86,7 +86,7 @@ class Reduction:
 
     @property
     def parts(self) -> tuple[Reduction, ...]:
-        """The reductions that were joined, or this one alone."""
+        """Return the reductions that were joined, or this one alone."""
         return self.of or (self,)
 
     def _set(self, name: str, value: object) -> None:

@@ -103,9 +103,8 @@ def _norm(p: float) -> Reduction:
     ratio = norm_ratio("1")
     merged = (f"a_q * where(a_m == t, 1, a_m / t) ** {p - 1}", f"b_q * where(b_m == t, 1, b_m / t) ** {p - 1}")
     size = f"where(v == 0, 0, where(abs(v) == m, 1, abs(v) / m)) * s ** {-1 / p}"  # abs(v) / y
-    flat = (
-        "v" if p < 2 else "m"
-    )  # where a size of 0 has no curvature: for p < 2 it would be infinite, from 2 on it is a number
+    # what is flat where it is 0: below 2 the curvature of a size of 0 would be infinite, from 2 on it is a number
+    flat = "v" if p < 2 else "m"
     bend = f"u ** {p - 2} * dv - sign(v) * u ** {p - 1} * (q * s ** {1 / p - 1})"
     return Reduction(
         f"{of.name}'",

@@ -33,7 +33,7 @@ _forked = False
 
 @dataclass(frozen=True)
 class Call:
-    """What the two passes of a call share, beside tensors.
+    """Hold what the two passes of a call share, beside tensors.
 
     Args:
         names: of the tensors: the pixel's, and the operands'.
@@ -46,12 +46,12 @@ class Call:
 
     @functools.cached_property
     def layout(self) -> Layout:
-        """In which order the kernel is given what the map sees."""
+        """Say in which order the kernel is given what the map sees."""
         return Layout.of(self.problem.mathematics)
 
     @functools.cached_property
     def spread(self) -> Spread:
-        """How an operand's numbers are found in its tensor."""
+        """Say how an operand's numbers are found in its tensor."""
         return Spread(self.problem.geometry, (), self.problem.out_channels)
 
     def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ class Fields:
             self.tensor(None, "")
 
     def images(self, call: Call, tensors: dict[str, Tensor]) -> None:
-        """What a call ends with: what the epilogue sees, and the images beside that of the pixel."""
+        """Add what a call ends with: what the epilogue sees, and the images beside that of the pixel."""
         for v in call.layout.outer:
             self.tensor(call.spread.part(v, tensors[v.source]), v.axes)
         for v in call.layout.images[1:]:
@@ -175,13 +175,13 @@ def _geometry_fields(geometry: Geometry, size: Ints, chunk: Ints) -> tuple[int, 
 
 
 def threads() -> int:
-    """As many as torch uses; one in a forked child, where the runtime's threads of the parent do not exist."""
+    """Return as many as torch uses; one in a forked child, where the runtime's threads of the parent do not exist."""
     return 1 if _forked else torch.get_num_threads()
 
 
 @functools.cache
 def _parallel() -> int:
-    """The address of `GOMP_parallel` in the OpenMP runtime that torch has brought; 0, and one thread, without one."""
+    """Return the address of `GOMP_parallel` in torch's OpenMP runtime; 0, and one thread, without one."""
     for library in _runtimes():
         try:
             function = ctypes.CDLL(library).GOMP_parallel
@@ -198,7 +198,7 @@ def _parallel() -> int:
 
 
 def _runtimes() -> list[str]:
-    """The OpenMP runtimes that this process has loaded; where no system tells, those that lie beside torch."""
+    """List the OpenMP runtimes that this process has loaded; where no system tells, those that lie beside torch."""
     try:
         with open("/proc/self/maps", encoding="utf-8") as maps:
             columns = (line.split(maxsplit=5) for line in maps)

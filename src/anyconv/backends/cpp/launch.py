@@ -81,7 +81,9 @@ def gradients(
 
 
 def _gradient_memory(v: Variable, layout: Layout, tensor: Tensor) -> Tensor:
-    """Memory for the gradient of an operand: what varies with everything is written once, the rest summed in double.
+    """Allocate memory for the gradient of an operand.
+
+    What varies with everything is written once, the rest is summed in double.
 
     Of a vector a kernel writes the components that it reads. The others were used before it, or not at all.
     """

@@ -191,7 +191,7 @@ class _Writer:
 
     @property
     def _after(self) -> tuple[list[str], dict[str, str]]:
-        """What the epilogue sees: its names, read from an array."""
+        """Render what the epilogue sees: its names, read from an array."""
         spelled = {OUTER + v.name: f"after{i}" for i, v in enumerate(self._layout.outer)}
         return [f"const F {name} = outer[{i}];" for i, name in enumerate(spelled.values())], spelled
 
